@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+// Exit codes of every verb. They are part of the command's interface:
+// scripts rely on them, so a number is never reused.
+const (
+	exitOK            = 0  // done
+	exitOther         = 1  // any other failure
+	exitUsage         = 2  // wrong usage or configuration
+	exitNotFound      = 3  // nothing found: no such peer, an empty namespace
+	exitTimeout       = 4  // timed out
+	exitIdentity      = 5  // the other end is not the peer that was asked for
+	exitRefused       = 6  // refused: access, quota, token
+	exitUnreachable   = 7  // the point or relay cannot be reached
+	exitIntegrity     = 8  // the data that came is not the data that was sent
+	exitLocal         = 9  // a local resource: port in use, disk full, no descriptors
+	exitVersion       = 10 // the other end speaks another version or protocol
+	exitInterruptBase = 128
+)
+
+// A failure is an error with an exit code and, where one helps, a hint on
+// what to do about it.
+type failure struct {
+	code int
+	err  error
+	hint string
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// fail gives err an exit code and a hint, which may be empty.
+func fail(code int, err error, hint string) error {
+	return &failure{code: code, err: err, hint: hint}
+}
+
+func usageError(err error, hint string) error { return fail(exitUsage, err, hint) }
+
+// timedOut reports whether err came of a deadline.
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded)
+}

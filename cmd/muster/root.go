@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// env is what a verb may touch of its process. Verbs take it as an argument,
+// so that the CLI scripts run the real main without a process.
+//
+// The rules of the output: stdout is data, stderr is for people, and --json
+// turns each into one JSON object per line where the verb documents it.
+type env struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// run is main without the process: it returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot(&env{stdin: stdin, stdout: stdout, stderr: stderr})
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if msg := err.Error(); msg != "" {
+		fmt.Fprintln(stderr, "muster: "+msg)
+	}
+	var failure *failure
+	if errors.As(err, &failure) {
+		if failure.hint != "" {
+			fmt.Fprintln(stderr, "  "+failure.hint)
+		}
+		return failure.code
+	}
+	return exitOther
+}
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "muster",
+		Short:         "Find, reach and talk to peers. Names, not addresses.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.SetIn(e.stdin)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError(err, "see '"+cmd.CommandPath()+" --help'")
+	})
+	root.AddCommand(
+		newVersionCmd(e),
+		newKeyCmd(e),
+	)
+	return root
+}
+
+// exactArgs is cobra.ExactArgs with muster's exit code and a usage line.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return usageError(fmt.Errorf("%s takes %s, got %d arguments",
+			cmd.CommandPath(), strings.Join(names, " "), len(args)), "see '"+cmd.CommandPath()+" --help'")
+	}
+}
+
+// group makes a command that only holds others.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()),
+					"see '"+cmd.CommandPath()+" --help'")
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(subs...)
+	return cmd
+}
