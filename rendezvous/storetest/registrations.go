@@ -70,7 +70,9 @@ func odd() []rendezvous.Change {
 		vary(func(c *rendezvous.Change) { c.NS, c.Source = "v6", netip.MustParseAddr("2001:db8:1:2::") }),
 		vary(func(c *rendezvous.Change) { c.NS, c.Record = "big", bytes.Repeat([]byte("\x00\xffrecord"), 8192) }),
 		vary(func(c *rendezvous.Change) { c.NS, c.Record = "zeros", make([]byte, 200) }),
-		vary(func(c *rendezvous.Change) { c.NS, c.TTL, c.Expires = "long", 72*time.Hour, time.Now().Add(72*time.Hour) }),
+		vary(func(c *rendezvous.Change) {
+			c.NS, c.TTL, c.Expires = "long", 72*time.Hour, time.Now().Add(72*time.Hour)
+		}),
 	}
 }
 

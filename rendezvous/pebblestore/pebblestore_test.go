@@ -1,0 +1,35 @@
+package pebblestore_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/muster-p2p/muster/rendezvous"
+	"github.com/muster-p2p/muster/rendezvous/pebblestore"
+	"github.com/muster-p2p/muster/rendezvous/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newStore(t testing.TB, cfg pebblestore.Config) *pebblestore.Store {
+	t.Helper()
+	s, err := pebblestore.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSuite(t *testing.T) {
+	for _, d := range []pebblestore.Durability{pebblestore.Group, pebblestore.Sync, pebblestore.None} {
+		t.Run(d.String(), func(t *testing.T) {
+			storetest.Run(t, storetest.Maker{Place: func(t testing.TB) func() rendezvous.Store {
+				dir := t.TempDir()
+				return func() rendezvous.Store {
+					return newStore(t, pebblestore.Config{Dir: dir, Durability: d})
+				}
+			}})
+		})
+	}
+}
