@@ -31,7 +31,8 @@ type Queue[T any] struct {
 	calls   chan *Call[T]
 	closing chan struct{} // closed by Close: no new calls, Next returns nothing
 	done    chan struct{} // closed by Done: nobody will answer any more
-	once    sync.Once
+	once    sync.Once     // of closing
+	ended   sync.Once     // of done
 }
 
 // New returns a queue that holds at most limit waiting calls.
@@ -144,6 +145,7 @@ func (c *Call[T]) take(group []*Call[T]) []*Call[T] {
 // not wait. It may be called more than once.
 func (q *Queue[T]) Close() { q.once.Do(func() { close(q.closing) }) }
 
-// Done is called by the committing goroutine, after Close, when it will answer
-// nobody any more. Callers that still wait get ErrClosed.
-func (q *Queue[T]) Done() { close(q.done) }
+// Done is called after Close, when the committing goroutine will answer nobody
+// any more. Callers that still wait get ErrClosed. It may be called more than
+// once.
+func (q *Queue[T]) Done() { q.ended.Do(func() { close(q.done) }) }

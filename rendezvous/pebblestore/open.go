@@ -22,6 +22,7 @@ var errNewer = errors.New("pebblestore: written by a later version of muster: ru
 // dirs of a store: one directory holds all of it.
 //
 //	DIR/lock                  held while the store is open
+//	DIR/history               says that there is a store, see marker.go
 //	DIR/db/                   Pebble's files
 //	DIR/corrupt-20261120T…/   what db/ was when it could not be read
 const (
@@ -47,6 +48,10 @@ func (s *Store) options() *pebble.Options {
 	}
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { s.log.Error("rendezvous store: background error", "err", err) },
+		// Whoever reads gets the error too. Without this Pebble ends the process.
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.log.Error("rendezvous store: damaged file", "path", info.Path, "err", info.Details)
+		},
 	}
 	return opts
 }
@@ -92,13 +97,23 @@ func (s *Store) openDB(ctx context.Context, proposal rendezvous.Meta) (loaded, e
 		return l, err // what is damaged cannot be told from what was not written
 	}
 	aside := s.fs.PathJoin(s.cfg.Dir, "corrupt-"+time.Now().UTC().Format("20060102T150405.000"))
-	if moveErr := s.fs.Rename(path, aside); moveErr != nil {
+	if moveErr := s.moveAside(path, aside); moveErr != nil {
 		return loaded{}, fmt.Errorf("pebblestore: %s is damaged (%w) and cannot be moved aside: %w", path, err, moveErr)
 	}
 	s.log.Error("rendezvous store: damaged, moved aside and begun anew: registrations are lost until peers renew them",
 		"dir", path, "moved", aside, "err", err)
 	s.setQuarantined(fmt.Sprintf("%s was damaged (%v) and is kept as %s", path, err, aside))
 	return s.tryDB(ctx, path, proposal)
+}
+
+func (s *Store) moveAside(path, aside string) error {
+	if err := s.fs.Rename(path, aside); err != nil {
+		return err
+	}
+	if err := s.fs.Remove(s.fs.PathJoin(s.cfg.Dir, markerName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.syncDir(s.cfg.Dir)
 }
 
 // damaged reports whether err says that the files are not what was written, as
@@ -122,6 +137,7 @@ type loaded struct {
 	cursor cursor
 	clock  clock
 	rows   *rows
+	fresh  bool // there was nothing
 }
 
 // tryDB opens the database and reads all of it. Whatever is damaged in it
@@ -132,17 +148,47 @@ func (s *Store) tryDB(ctx context.Context, path string, proposal rendezvous.Meta
 			err = fmt.Errorf("pebblestore: reading %s: %v", path, r)
 		}
 	}()
-	if err := s.fs.MkdirAll(path, 0o700); err != nil {
+	if err := s.makeDir(path); err != nil {
 		return l, err
 	}
 	l.db, err = pebble.Open(path, s.options())
 	if err != nil {
 		return loaded{}, fmt.Errorf("pebblestore: open %s: %w", path, err)
 	}
-	if err := l.read(ctx, proposal); err != nil {
+	err = l.read(ctx, proposal)
+	if err == nil {
+		err = s.checkMarker(l)
+	}
+	if err != nil {
 		return loaded{}, errors.Join(fmt.Errorf("pebblestore: read %s: %w", path, err), l.db.Close())
 	}
 	return l, nil
+}
+
+// makeDir makes a directory, and those above it that are missing, and syncs the
+// entries: Pebble syncs what is in its directory, not that there is one.
+func (s *Store) makeDir(path string) error {
+	if _, err := s.fs.Stat(path); err == nil {
+		return nil
+	}
+	above := s.fs.PathDir(path)
+	if above != path {
+		if err := s.makeDir(above); err != nil {
+			return err
+		}
+	}
+	if err := s.fs.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("pebblestore: %w", err)
+	}
+	return s.syncDir(above)
+}
+
+func (s *Store) syncDir(path string) error {
+	d, err := s.fs.OpenDir(path)
+	if err != nil {
+		return fmt.Errorf("pebblestore: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // read fills in what the database holds, or writes down who a new one is.
@@ -150,7 +196,7 @@ func (l *loaded) read(ctx context.Context, proposal rendezvous.Meta) error {
 	now := time.Now()
 	id, err := get(l.db, identityKey, parseIdentity)
 	if errors.Is(err, pebble.ErrNotFound) {
-		l.id, l.clock = identity{Meta: proposal}, begin(now)
+		l.id, l.clock, l.fresh = identity{Meta: proposal}, begin(now), true
 		l.rows = &rows{}
 		l.cursor = cursor{time: l.clock.at(now), wall: now.UnixMilli()}
 		return l.writeIdentity()

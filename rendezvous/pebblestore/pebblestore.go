@@ -200,8 +200,8 @@ func (s *Store) openLocked(ctx context.Context, proposal rendezvous.Meta, apply 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := s.fs.MkdirAll(s.cfg.Dir, 0o700); err != nil {
-		return fmt.Errorf("pebblestore: %w", err)
+	if err := s.makeDir(s.cfg.Dir); err != nil {
+		return err
 	}
 	s.lock, err = s.fs.Lock(s.fs.PathJoin(s.cfg.Dir, lockName))
 	if err != nil {
@@ -293,7 +293,12 @@ func (s *Store) closeDB() error {
 		s.id.lossy = false // all is written: positions will not be used again
 		err = s.writeIdentity()
 	}
-	return errors.Join(err, s.db.Close(), s.lock.Close())
+	if err = errors.Join(err, s.db.Close()); err == nil {
+		if err := s.writeMarker(s.cursor.pos); err != nil { // the older one is true as well
+			s.log.Warn("rendezvous store: marker not written", "dir", s.cfg.Dir, "err", err)
+		}
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 func (s *Store) setQuarantined(what string) { s.quarantined = what } // Open holds mu

@@ -3,14 +3,10 @@ package pebblestore_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/pebblestore"
 	"github.com/muster-p2p/muster/rendezvous/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newStore(t testing.TB, cfg pebblestore.Config) *pebblestore.Store {
 	t.Helper()

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -89,7 +87,7 @@ func write(t testing.TB, points []opened, writers, n int) map[rendezvous.Key]ren
 func found(at opened, cookie uint64, c rendezvous.Change) bool {
 	changes, _ := at.After(cookie)
 	for _, got := range changes {
-		if cmp.Equal(got, c, same) {
+		if same(got, c) {
 			return true
 		}
 	}

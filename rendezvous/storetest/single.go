@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -41,7 +39,7 @@ func testCommitIsApplied(t *testing.T, m Maker) {
 		c := Registration("ns", 1, seq, time.Hour)
 		o.commit(t, c)
 		got, ok := o.Get(k)
-		if !ok || !cmp.Equal(got, c, same) {
+		if !ok || !same(got, c) {
 			t.Fatalf("after Commit: %+v, want %+v", got, c)
 		}
 		if !got.Expires.Equal(c.Expires) {
@@ -97,7 +95,7 @@ func testGroups(t *testing.T, m Maker) {
 				if err := o.Commit(t.Context(), changes); err != nil {
 					t.Errorf("Commit: %v", err)
 				}
-				if !cmp.Equal(before, changes, same) || changes[0].Pos != 0 {
+				if !slices.EqualFunc(before, changes, same) || changes[0].Pos != 0 {
 					t.Error("Commit changed its argument")
 				}
 			}
