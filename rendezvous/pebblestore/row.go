@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"net/netip"
 	"time"
 
@@ -96,7 +97,7 @@ func parseRow(b []byte, c *rendezvous.Change) (expires int64, err error) {
 	c.Seq = binary.BigEndian.Uint64(b[17:])
 	b = b[rowHead:]
 	ttl, n := binary.Varint(b)
-	if n <= 0 || len(b) < n+2 {
+	if n <= 0 || len(b) < n+2 || ttl < 0 || ttl > math.MaxInt64/int64(time.Millisecond) {
 		return 0, errRow
 	}
 	c.TTL = time.Duration(ttl) * time.Millisecond
