@@ -29,6 +29,7 @@ var (
 // A Queue passes calls from many goroutines to one.
 type Queue[T any] struct {
 	calls   chan *Call[T]
+	ready   chan struct{} // holds a token when a call came, perhaps since taken
 	closing chan struct{} // closed by Close: no new calls, Next returns nothing
 	done    chan struct{} // closed by Done: nobody will answer any more
 	once    sync.Once     // of closing
@@ -39,6 +40,7 @@ type Queue[T any] struct {
 func New[T any](limit int) *Queue[T] {
 	return &Queue[T]{
 		calls:   make(chan *Call[T], limit),
+		ready:   make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
@@ -52,15 +54,21 @@ type Call[T any] struct {
 	answer chan error
 }
 
-// The states of a call; it leaves waiting once.
+// The states of a call: waiting, then taken or withdrawn; taken, then left if
+// its caller gave up before it was answered.
 const (
 	waiting uint32 = iota
 	taken
 	withdrawn
+	left
 )
 
 // Finish answers the caller. It is called once per call.
 func (c *Call[T]) Finish(err error) { c.answer <- err }
+
+// Left reports whether the caller has given up on a call that was taken. Who
+// commits again after a failure leaves such calls out.
+func (c *Call[T]) Left() bool { return c.state.Load() == left }
 
 // Do hands v to the committing goroutine and waits for its answer. It returns
 // ErrFull at once if the queue is full, and ErrClosed after Close. If ctx ends
@@ -82,12 +90,17 @@ func (q *Queue[T]) Do(ctx context.Context, v T) error {
 		return ErrFull
 	}
 	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+	select {
 	case err := <-c.answer:
 		return err
 	case <-ctx.Done():
 		if c.state.CompareAndSwap(waiting, withdrawn) {
 			return errors.Join(ErrWithdrawn, ctx.Err())
 		}
+		c.state.CompareAndSwap(taken, left)
 		return ctx.Err()
 	case <-q.done:
 		select { // it may have been answered just before
@@ -104,6 +117,20 @@ func (q *Queue[T]) Len() int { return len(q.calls) }
 
 // Closing is closed when Close has been called.
 func (q *Queue[T]) Closing() <-chan struct{} { return q.closing }
+
+// Wait returns when a call waits for Next, when the queue is closing, or when
+// ctx ends. It serves a committing goroutine that has other things to wait for.
+func (q *Queue[T]) Wait(ctx context.Context) {
+	for len(q.calls) == 0 {
+		select {
+		case <-q.ready:
+		case <-q.closing:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // Next waits for a call and appends it, and those that wait behind it, up to
 // limit calls, to group. It returns group unchanged once the queue is closing.

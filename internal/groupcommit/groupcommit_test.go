@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -91,9 +92,46 @@ func TestGiveUpAfterTaken(t *testing.T) {
 			}
 		})
 		group := q.Next(nil, 1)
+		if group[0].Left() {
+			t.Error("its caller still waits")
+		}
 		cancel()
 		wg.Wait()
+		if !group[0].Left() {
+			t.Error("its caller has left")
+		}
 		group[0].Finish(nil) // does not block
+	})
+}
+
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := groupcommit.New[int](2)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		q.Wait(ctx)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("nobody came, and Wait returned after %v", d)
+		}
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { _ = q.Do(t.Context(), 0) })
+		}
+		synctest.Wait()
+		for n := range 2 { // the token of the second is that of the first
+			q.Wait(t.Context())
+			q.Wait(t.Context())
+			group := q.Next(nil, 1)
+			if len(group) != 1 {
+				t.Fatalf("call %d is not there", n)
+			}
+			group[0].Finish(nil)
+		}
+		wg.Go(func() { q.Wait(t.Context()) })
+		synctest.Wait()
+		q.Close()
+		wg.Wait()
 	})
 }
 
