@@ -86,6 +86,7 @@ var (
 	errTTL       = errors.New("rendezvous: invalid ttl")
 	errCookie    = errors.New("rendezvous: invalid cookie")
 	errDenied    = errors.New("rendezvous: not authorized")
+	errBusy      = errors.New("rendezvous: overloaded")
 	errRate      = errors.New("rendezvous: too many requests")
 )
 
@@ -106,7 +107,7 @@ func statusOf(err error) wire.Status {
 	case errors.Is(err, errOthersRecord), errors.Is(err, errDenied), errors.Is(err, errPeerFull):
 		return wire.NotAuthorized
 	case errors.Is(err, errSourceFull), errors.Is(err, errNamespaceFull), errors.Is(err, errFull),
-		errors.Is(err, errRate), errors.Is(err, ErrUnavailable):
+		errors.Is(err, errBusy), errors.Is(err, errRate), errors.Is(err, ErrUnavailable):
 		return wire.Unavailable
 	default:
 		return wire.InternalError

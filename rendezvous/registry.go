@@ -64,6 +64,7 @@ type realmState struct {
 type registryConfig struct {
 	limits Limits
 	all    bool      // keep the order of all namespaces together
+	stale  bool      // let a record replace a newer one
 	base   time.Time // any time before the first call, with a monotonic clock reading
 }
 
@@ -278,7 +279,7 @@ func (r *registry) collect(now time.Time, reg *Registration) bool {
 func (r *registry) check(now time.Time, reg *Registration) error {
 	realm, lim := r.realms[reg.Realm], &r.limits
 	p, ns := realm.peers[reg.Peer], realm.namespaces[reg.NS]
-	if p != nil && reg.Seq < p.maxSeq && p.liveSeq(r.since(now)) > reg.Seq {
+	if p != nil && !r.stale && reg.Seq < p.maxSeq && p.liveSeq(r.since(now)) > reg.Seq {
 		return errStaleRecord
 	}
 	if p != nil && ns != nil {
@@ -604,4 +605,18 @@ type registryStats struct {
 func (r *registry) stats(realm Realm) registryStats {
 	s := r.realms[realm]
 	return registryStats{registrations: s.live, namespaces: len(s.namespaces), peers: len(s.peers), bytes: r.bytes}
+}
+
+// isLegacy reports whether the peer is registered in the older, unsigned form.
+func (r *registry) isLegacy(now time.Time, realm Realm, id peer.ID) bool {
+	p := r.realms[realm].peers[id]
+	if p == nil {
+		return false
+	}
+	for e := range p.entries {
+		if e.form == FormPeerInfo && e.deadline > r.since(now) {
+			return true
+		}
+	}
+	return false
 }
