@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
@@ -242,4 +243,27 @@ func (b *book) unsave(point peer.ID) {
 			delete(b.cookies, k)
 		}
 	}
+}
+
+// changes returns what happened between seen and now, and makes seen be now.
+func changes(seen map[peer.ID]Found, now []Found) (out []Event) {
+	live := make(map[peer.ID]bool, len(now))
+	for _, f := range now {
+		live[f.ID] = true
+		old, known := seen[f.ID]
+		seen[f.ID] = f
+		switch {
+		case !known:
+			out = append(out, Event{Kind: Joined, Found: f})
+		case !slices.EqualFunc(old.Addrs, f.Addrs, func(a, b ma.Multiaddr) bool { return a.Equal(b) }):
+			out = append(out, Event{Kind: Updated, Found: f})
+		}
+	}
+	for id, f := range seen {
+		if !live[id] {
+			delete(seen, id)
+			out = append(out, Event{Kind: Left, Found: f})
+		}
+	}
+	return out
 }

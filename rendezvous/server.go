@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
@@ -392,4 +394,56 @@ func peerInfoOf(record []byte) []byte {
 		return nil
 	}
 	return wire.AppendPeerInfo(nil, &rec)
+}
+
+// registerSelf registers the point's own host, without limits of rate.
+func (p *Point) registerSelf(realm Realm, ns string, rec []byte, ttl time.Duration) error {
+	seq, err := admitRecord(rec, p.host.ID())
+	if err != nil {
+		return err
+	}
+	if p.stores[realm] == nil {
+		return ErrUnsupported
+	}
+	now := time.Now()
+	return p.put(now, &Registration{
+		Key: Key{Realm: realm, NS: ns, Peer: p.host.ID()}, Record: rec, Form: FormSigned,
+		Seq: seq, TTL: ttl, Expires: now.Add(ttl),
+	})
+}
+
+func (p *Point) unregisterSelf(realm Realm, ns string) {
+	p.mu.RLock()
+	changes := p.reg.removals(realm, p.host.ID(), ns)
+	p.mu.RUnlock()
+	if len(changes) > 0 {
+		_ = p.commit(realm, changes) // it logs; the registration runs out in any case
+	}
+}
+
+// Local returns up to limit of the registrations of ns that this point holds,
+// or of all namespaces if ns is empty and listing all is allowed, in no order.
+// Unsigned ones are left out.
+func (p *Point) Local(realm Realm, ns string, limit int) []Found {
+	now := time.Now()
+	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	var out []Found
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	o, _ := p.reg.orderOf(realm, ns)
+	p.reg.sample(now, o, limit, rng, func(e *entry) bool {
+		env, err := wire.ParseEnvelope(e.record)
+		if err != nil || e.form != FormSigned {
+			return true
+		}
+		rec, err := wire.ParsePeerRecord(env.Payload, MaxRecordAddrs)
+		if err == nil {
+			out = append(out, Found{
+				AddrInfo: peer.AddrInfo{ID: e.peer.id, Addrs: parseAddrs(rec.Addrs)}, NS: e.ns.name,
+				TTL: p.reg.left(now, e), Seq: e.seq, Point: p.host.ID(), Record: e.record,
+			})
+		}
+		return true
+	})
+	return out
 }
