@@ -173,7 +173,7 @@ func (c *Client) Register(ctx context.Context, point peer.ID, ns string, ttl tim
 		return 0, err
 	}
 	if ttl < 0 || ttl > 0 && ttl < time.Second {
-		return 0, fmt.Errorf("%w: below one second", errTTL)
+		return 0, fmt.Errorf("%w: below one second", ErrInvalidTTL)
 	}
 	tries := []time.Duration{ttl}
 	if ttl == 0 {
@@ -214,7 +214,7 @@ func (c *Client) checkNS(ns string) error {
 		longest = MaxWakuNamespace
 	}
 	if ns == "" || len(ns) > longest || !utf8.ValidString(ns) {
-		return fmt.Errorf("%w: 1 to %d bytes of UTF-8 are wanted", errNamespace, longest)
+		return fmt.Errorf("%w: 1 to %d bytes of UTF-8 are wanted", ErrInvalidNamespace, longest)
 	}
 	return nil
 }

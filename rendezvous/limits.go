@@ -80,14 +80,18 @@ var (
 	errFull          = errors.New("rendezvous: the point is full")
 )
 
+// What a [Client] says of a namespace or lifetime that no point would take.
+var (
+	ErrInvalidNamespace = errors.New("rendezvous: invalid namespace")
+	ErrInvalidTTL       = errors.New("rendezvous: invalid ttl")
+)
+
 // Why a point refuses a request before the registry sees it.
 var (
-	errNamespace = errors.New("rendezvous: invalid namespace")
-	errTTL       = errors.New("rendezvous: invalid ttl")
-	errCookie    = errors.New("rendezvous: invalid cookie")
-	errDenied    = errors.New("rendezvous: not authorized")
-	errBusy      = errors.New("rendezvous: overloaded")
-	errRate      = errors.New("rendezvous: too many requests")
+	errCookie = errors.New("rendezvous: invalid cookie")
+	errDenied = errors.New("rendezvous: not authorized")
+	errBusy   = errors.New("rendezvous: overloaded")
+	errRate   = errors.New("rendezvous: too many requests")
 )
 
 // statusOf maps errors to statuses; it is the one place that does. The spec
@@ -96,11 +100,11 @@ func statusOf(err error) wire.Status {
 	switch {
 	case err == nil:
 		return wire.OK
-	case errors.Is(err, errNamespace):
+	case errors.Is(err, ErrInvalidNamespace):
 		return wire.InvalidNamespace
 	case errors.Is(err, errBadRecord), errors.Is(err, errStaleRecord):
 		return wire.InvalidSignedRecord
-	case errors.Is(err, errTTL):
+	case errors.Is(err, ErrInvalidTTL):
 		return wire.InvalidTTL
 	case errors.Is(err, errCookie):
 		return wire.InvalidCookie

@@ -76,7 +76,7 @@ func (x *session) register() (time.Duration, error) {
 		return 0, err
 	}
 	if !x.validNS() || x.in.NS == "" {
-		return 0, errNamespace
+		return 0, ErrInvalidNamespace
 	}
 	ttl, err := x.ttl()
 	if err != nil {
@@ -165,7 +165,7 @@ func (x *session) ttl() (time.Duration, error) {
 		return def, nil
 	}
 	if x.in.TTL < uint64(least/time.Second) || x.in.TTL > uint64(most/time.Second) {
-		return 0, errTTL
+		return 0, ErrInvalidTTL
 	}
 	return time.Duration(x.in.TTL) * time.Second, nil
 }
@@ -292,7 +292,7 @@ func (x *session) mayDiscover(now time.Time) error {
 		return err
 	}
 	if !x.validNS() {
-		return errNamespace
+		return ErrInvalidNamespace
 	}
 	if x.in.NS == "" && x.realm == RealmLibp2p && !x.p.cfg.DiscoverAll {
 		return errDenied
