@@ -197,8 +197,9 @@ func (m *Message) parseUnregister(b []byte) error {
 			return readBytes(typ, b, &ns)
 		case 2:
 			return readBytes(typ, b, &m.ID)
+		default:
+			return 0
 		}
-		return 0
 	})
 	m.NS = string(ns)
 	return err
@@ -236,15 +237,17 @@ func (m *Message) parseDiscoverResponse(d Dialect, b []byte, maxRecords int) err
 		case 1:
 			return m.parseFound(typ, b, &last, maxRecords)
 		case 2:
-			if d == Libp2p {
-				return readBytes(typ, b, &m.Cookie)
+			if d != Libp2p {
+				return 0
 			}
+			return readBytes(typ, b, &m.Cookie)
 		case 3:
 			return readVarint(typ, b, &status)
 		case 4:
 			return readBytes(typ, b, &text)
+		default:
+			return 0
 		}
-		return 0
 	})
 	m.Status, m.Text = clipStatus(status), clipText(text)
 	return err
