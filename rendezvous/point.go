@@ -18,8 +18,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
-	"github.com/muster-p2p/muster/rendezvous/wire"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
 // The protocols' IDs.
