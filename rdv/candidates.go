@@ -151,7 +151,7 @@ func (p policy) local(ip netip.Addr) bool {
 // own reports whether a leads back to this machine and not to a peer on it.
 func (p policy) own(a netip.AddrPort) bool {
 	mine := slices.ContainsFunc(p.net.addrs, func(n netip.Prefix) bool { return n.Addr() == a.Addr() })
-	return mine && (a.Port() == p.port || !p.shared)
+	return mine && (a.Port() == p.port || !p.shared && !a.Addr().IsLoopback())
 }
 
 // Address blocks that are no unicast address of a peer, whoever names them.
