@@ -24,7 +24,8 @@ func pick(p rdv.Picker, end time.Duration, offers ...offer) (conns []*rdv.Conn, 
 	cancel := func() { once.Do(func() { close(canceled) }) }
 	go func() {
 		defer close(candidates)
-		for _, o := range offers {
+		candidates <- &rdv.Conn{IsRelay: offers[0].relay} // as the client does
+		for _, o := range offers[1:] {
 			select {
 			case <-time.After(time.Until(start.Add(o.after))):
 				candidates <- &rdv.Conn{IsRelay: o.relay}
