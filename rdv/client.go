@@ -198,7 +198,7 @@ func (s *session) request(local netip.AddrPort) ([]byte, error) {
 	r := wire.Request{
 		Method: s.method, Token: s.token,
 		Host: s.url.Host, Path: s.url.EscapedPath(),
-		Ext: wire.Ext{Proof: true, Relay: s.sock.port == 0}.String(),
+		Ext: wire.Ext{Proof: true, Prime: canPrime, Relay: s.sock.port == 0}.String(),
 	}
 	if s.sock.port != 0 {
 		s.net = localNetwork(local)

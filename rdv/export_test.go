@@ -40,6 +40,7 @@ const (
 	Unreachable = outcomeUnreachable
 
 	PrimeHead   = primeHead
+	PrimeStep   = primeStep
 	RaceTurn    = raceTurn
 	MaxAttempts = maxAttempts
 	MaxAll      = maxAttemptsAll

@@ -13,10 +13,17 @@ const (
 	// that ten of them are no burst.
 	racePace = time.Millisecond
 
-	// primeHead is how long the first prime of a NAT has before the SYN that
-	// the other side is to see. It bridges the difference between the times at
-	// which two peers near each other hear from a server far away.
+	// primeHead is how long NATs are primed before the SYN that the other side
+	// is to see. It bridges the difference between the times at which two peers
+	// near each other hear from a server far away.
 	primeHead = 10 * time.Millisecond
+
+	// primeStep is the time between two primes within primeHead. A prime that
+	// gets farther than it should leaves its sequence number with a NAT over
+	// there, which takes the next SYN for an impostor's unless that number is
+	// less than 64 KiB on: some 4 ms of the clock that numbers come from
+	// (RFC 6528, section 3).
+	primeStep = 2500 * time.Microsecond
 
 	// raceTurn is how long one side primes while the other dials, after a
 	// refusal showed that neither gets through by itself.
@@ -28,7 +35,7 @@ const (
 
 	// maxAttempts bounds the attempts at one candidate, maxAttemptsAll those
 	// of a race: enough for some two seconds of trying, and no scan.
-	maxAttempts    = 24
+	maxAttempts    = 28
 	maxAttemptsAll = 64
 
 	// minTTL and maxTTL are the hops that primes may make: out of one's own
@@ -78,6 +85,7 @@ type racer struct {
 	punch    bool // there may be a NAT or a firewall on the way
 	attempts int
 	refusals int
+	head     time.Time // until when the first primes are made
 	due      time.Time // of the next attempt; zero: none planned
 	pending  bool
 
@@ -124,7 +132,7 @@ func (r *race) advance(now time.Time) (start []attempt) {
 }
 
 // prime returns the hop limit and the end of the next attempt at c, zero if it
-// is not a prime. The first attempt is one, on both sides. After a refusal the
+// is not a prime. The first few are, on both sides. After a refusal the
 // sides take turns, as one of them has to be seen: the acceptor primes first.
 // Both began when the server told them of each other, so they agree on whose
 // turn it is without a word.
@@ -133,7 +141,10 @@ func (r *race) prime(now time.Time, c *racer) (ttl int, until time.Time) {
 		return 0, time.Time{}
 	}
 	if c.attempts == 0 {
-		return minTTL, now.Add(primeHead)
+		c.head = now.Add(primeHead)
+	}
+	if now.Before(c.head) {
+		return minTTL, now.Add(primeStep)
 	}
 	turn := now.Sub(r.start) / raceTurn
 	if c.refusals == 0 || (turn%2 == 0) != r.accepting {

@@ -25,17 +25,20 @@ func TestRacePrimesThenDials(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{rdv.DIAL, rdv.ACCEPT} {
 		r := rdv.NewRace(t0, method, true, addrPorts("198.51.100.9:41000"))
-		a := one(t, r.Advance(t0))
-		if a.TTL() == 0 || !a.Until().Equal(t0.Add(rdv.PrimeHead)) {
-			t.Fatalf("%s: first attempt %+v is no short prime", method, a)
+		now := t0
+		for now.Before(t0.Add(rdv.PrimeHead)) {
+			a := one(t, r.Advance(now))
+			if a.TTL() == 0 || !a.Until().Equal(now.Add(rdv.PrimeStep)) {
+				t.Fatalf("%s: after %v: %+v is no short prime", method, now.Sub(t0), a)
+			}
+			if !r.Next().IsZero() || len(r.Advance(now)) != 0 {
+				t.Errorf("%s: something is due beside a pending attempt", method)
+			}
+			now = a.Until()
+			r.Failed(now, 0, rdv.Expired)
 		}
-		if !r.Next().IsZero() || len(r.Advance(at(5))) != 0 {
-			t.Errorf("%s: something is due beside a pending attempt", method)
-		}
-		r.Failed(at(10), 0, rdv.Expired)
-		a = one(t, r.Advance(r.Next()))
-		if a.TTL() != 0 || !a.Until().IsZero() {
-			t.Errorf("%s: second attempt %+v is no plain dial", method, a)
+		if a := one(t, r.Advance(now)); a.TTL() != 0 || !a.Until().IsZero() {
+			t.Errorf("%s: attempt %+v is no plain dial", method, a)
 		}
 	}
 }

@@ -202,7 +202,7 @@ func (s *session) newHunt(ctx context.Context) *hunt {
 		h.barren = !slices.ContainsFunc(s.meta.PeerAddrs, h.policy.admits)
 	}
 	s.log.DebugContext(ctx, "candidates", "dial", candidates, "proof", s.ext.Nonce != nil)
-	h.race = newRace(time.Now(), s.method, canPrime, candidates)
+	h.race = newRace(time.Now(), s.method, canPrime && s.ext.Prime, candidates)
 	return h
 }
 

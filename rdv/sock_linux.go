@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,11 +15,29 @@ import (
 // canPrime says that [dialPrimed] works on this platform.
 const canPrime = true
 
-// primeMinTTL guards a prime against the ICMP error that its own SYN calls
-// forth: Linux drops an error whose quoted packet had fewer hops left than the
-// socket's IP_MINTTL, and by then the SYN had none. The peer's packets, which
-// start with 64 at least, arrive with more.
-const primeMinTTL = 10
+// primeMinTTL is the IP_MINTTL of every socket that connects with the peer. It
+// guards a prime against the ICMP error that its own SYN calls forth: Linux
+// drops an error whose quoted packet had fewer hops left, and by then the SYN
+// had none. And it makes a host ignore a prime that gets as far as to it: the
+// peer's other packets start with 64 hops at least and arrive with more.
+const primeMinTTL = maxTTL + 1
+
+// ignorePrimes sets primeMinTTL on the socket c.
+func ignorePrimes(network string, c syscall.RawConn) error {
+	var err4, err6 error
+	if err := c.Control(func(fd uintptr) {
+		err4 = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MINTTL, primeMinTTL)
+		if network != "tcp4" {
+			err6 = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, primeMinTTL)
+		}
+	}); err != nil {
+		return err
+	}
+	if network == "tcp6" {
+		return err6 // the other option is for a socket of both families
+	}
+	return errors.Join(err4, err6)
+}
 
 // dialPrimed connects from port to addr with a first SYN that makes only ttl
 // hops. The socket then waits for the SYN of the other side, which the NATs on

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"syscall"
 )
 
 // canPrime says that [dialPrimed] works on this platform: it needs a socket
@@ -16,3 +17,5 @@ const canPrime = false
 func dialPrimed(context.Context, uint16, netip.AddrPort, int) (net.Conn, error) {
 	return nil, errors.ErrUnsupported
 }
+
+func ignorePrimes(string, syscall.RawConn) error { return nil }

@@ -30,7 +30,7 @@ func listenSocket(ctx context.Context) (*socket, error) {
 	if !reuseport.Available() {
 		return &socket{}, nil
 	}
-	lc := net.ListenConfig{Control: reuseport.Control}
+	lc := net.ListenConfig{Control: peerControl}
 	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(ctx, "tcp", ":0")
 	if err != nil {
@@ -75,7 +75,15 @@ func (s *socket) dial(ctx context.Context, a attempt) (net.Conn, error) {
 	if a.addr.Addr().Is4() {
 		network = "tcp4"
 	}
-	return s.dialer().DialContext(ctx, network, a.addr.String())
+	d := s.dialer()
+	d.Control = peerControl
+	return d.DialContext(ctx, network, a.addr.String())
+}
+
+// peerControl prepares a socket for connections with the peer: it shares its
+// port, and ignores primes.
+func peerControl(network, address string, c syscall.RawConn) error {
+	return errors.Join(reuseport.Control(network, address, c), ignorePrimes(network, c))
 }
 
 // dialServer connects to the server at host:port: over IPv4 if that works, as

@@ -184,14 +184,14 @@ func TestCarriageReturnIsTolerated(t *testing.T) {
 func TestExt(t *testing.T) {
 	t.Parallel()
 	nonce := bytes.Repeat([]byte{1}, wire.NonceLen)
-	for _, e := range []wire.Ext{{}, {Proof: true}, {Relay: true}, {Proof: true, Relay: true, Nonce: nonce}} {
+	for _, e := range []wire.Ext{{}, {Proof: true}, {Prime: true}, {Relay: true}, {Proof: true, Prime: true, Relay: true, Nonce: nonce}} {
 		if got := wire.ParseExt(e.String()); got.String() != e.String() {
 			t.Errorf("got %v, want %v", got, e)
 		}
 	}
 	// What is not understood is left out.
 	for _, s := range []string{"nonce=short", "future; x=y", strings.Repeat("proof; ", 100), "nonce"} {
-		if e := wire.ParseExt(s); e.Proof || e.Relay || e.Nonce != nil {
+		if e := wire.ParseExt(s); e.Proof || e.Prime || e.Relay || e.Nonce != nil {
 			t.Errorf("ParseExt(%q) = %+v", s, e)
 		}
 	}
