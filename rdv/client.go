@@ -253,17 +253,6 @@ func (s *session) checkResponse(resp *http.Response) error {
 	return nil
 }
 
-func hasToken(values []string, want string) bool {
-	return slices.ContainsFunc(values, func(v string) bool {
-		for elem := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.TrimSpace(elem), want) {
-				return true
-			}
-		}
-		return false
-	})
-}
-
 // A headLimit bounds what is read from r until left is set negative.
 type headLimit struct {
 	r    io.Reader
