@@ -46,9 +46,27 @@ const (
 	MaxAll      = maxAttemptsAll
 )
 
+// A Lane is what a race is told of a candidate.
+type Lane struct {
+	Addr        netip.AddrPort
+	Punch, Head bool
+}
+
 // NewRace is newRace.
-func NewRace(now time.Time, method string, primes bool, candidates []netip.AddrPort) *Race {
-	return newRace(now, method, primes, candidates)
+func NewRace(now time.Time, method string, lanes ...Lane) *Race {
+	var in []lane
+	for _, l := range lanes {
+		in = append(in, lane{l.Addr, l.Punch, l.Head})
+	}
+	return newRace(now, method, in)
+}
+
+// Lanes is newPolicy and lanes.
+func Lanes(n Network, port uint16, observed *netip.AddrPort, peer []netip.AddrPort, primes bool) (out []Lane) {
+	for _, l := range newPolicy(DefaultSpaces, n, port, observed, peer).lanes(peer, primes) {
+		out = append(out, Lane{l.addr, l.punch, l.head})
+	}
+	return out
 }
 
 func (r *race) Advance(now time.Time) []Attempt          { return r.advance(now) }

@@ -81,28 +81,21 @@ type race struct {
 }
 
 type racer struct {
-	addr     netip.AddrPort
-	punch    bool // there may be a NAT or a firewall on the way
+	lane
 	attempts int
 	refusals int
-	head     time.Time // until when the first primes are made
+	headEnd  time.Time // until when the first primes are made
 	due      time.Time // of the next attempt; zero: none planned
 	pending  bool
 
 	unreachable bool // this host has no way there
 }
 
-// newRace plans a race over the candidates, which are dialled in their order.
-// If primes cannot be made, no attempt has a ttl.
-func newRace(now time.Time, method string, primes bool, candidates []netip.AddrPort) *race {
+// newRace plans a race over the lanes, which are entered in their order.
+func newRace(now time.Time, method string, lanes []lane) *race {
 	r := &race{accepting: method == wire.Accept, start: now}
-	for i, a := range candidates {
-		space := AddrSpaceFrom(a.Addr())
-		r.candidates = append(r.candidates, racer{
-			addr:  a,
-			punch: primes && PublicSpaces.Includes(space),
-			due:   now.Add(time.Duration(i) * racePace),
-		})
+	for i, l := range lanes {
+		r.candidates = append(r.candidates, racer{lane: l, due: now.Add(time.Duration(i) * racePace)})
 	}
 	r.plan()
 	return r
@@ -132,7 +125,7 @@ func (r *race) advance(now time.Time) (start []attempt) {
 }
 
 // prime returns the hop limit and the end of the next attempt at c, zero if it
-// is not a prime. The first few are, on both sides. After a refusal the
+// is not a prime. The first few are, behind a NAT. After a refusal the
 // sides take turns, as one of them has to be seen: the acceptor primes first.
 // Both began when the server told them of each other, so they agree on whose
 // turn it is without a word.
@@ -140,10 +133,10 @@ func (r *race) prime(now time.Time, c *racer) (ttl int, until time.Time) {
 	if !c.punch {
 		return 0, time.Time{}
 	}
-	if c.attempts == 0 {
-		c.head = now.Add(primeHead)
+	if c.attempts == 0 && c.head {
+		c.headEnd = now.Add(primeHead)
 	}
-	if now.Before(c.head) {
+	if now.Before(c.headEnd) {
 		return minTTL, now.Add(primeStep)
 	}
 	turn := now.Sub(r.start) / raceTurn
