@@ -40,7 +40,6 @@ const (
 	Unreachable = outcomeUnreachable
 
 	PrimeHead   = primeHead
-	PrimeStep   = primeStep
 	RaceTurn    = raceTurn
 	MaxAttempts = maxAttempts
 	MaxAll      = maxAttemptsAll
@@ -76,6 +75,7 @@ func (r *race) Next() time.Time                          { return r.next }
 func (r *race) Hopeless(barren bool) bool                { return r.hopeless(barren) }
 func (a attempt) TTL() int                               { return a.ttl }
 func (a attempt) Until() time.Time                       { return a.until }
+func (a attempt) Full() bool                             { return a.full }
 func (a attempt) Candidate() int                         { return a.candidate }
 
 // DefaultWait is defaultWait.
