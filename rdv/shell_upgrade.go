@@ -107,6 +107,9 @@ func (s *Server) decline(w http.ResponseWriter, no *refusal) error {
 		h[k] = v
 	}
 	h.Set("Connection", "close")
+	if no.status == http.StatusUpgradeRequired {
+		h.Set("Connection", "close, upgrade") // RFC 9110, section 7.8
+	}
 	reason := strings.TrimPrefix(no.err.Error(), ErrBadHandshake.Error()+": ")
 	http.Error(w, reason, no.status)
 	return no.err
