@@ -128,8 +128,9 @@ func writeResponses(dc, ac *Conn) error {
 	if dExt.Proof && aExt.Proof {
 		nonce := make([]byte, wire.NonceLen)
 		rand.Read(nonce) //nolint:errcheck // never fails, by its contract
-		dPeer = wire.Ext{Proof: true, Relay: aExt.Relay, Nonce: nonce}.String()
-		aPeer = wire.Ext{Proof: true, Relay: dExt.Relay, Nonce: nonce}.String()
+		aExt.Nonce, dExt.Nonce = nonce, nonce
+		dPeer = aExt.String()
+		aPeer = dExt.String()
 	}
 	if err := writeResponse(dc, dPeer); err != nil {
 		return fmt.Errorf("rdv: respond to dialer: %w", err)

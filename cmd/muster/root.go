@@ -62,7 +62,7 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(
 		newVersionCmd(e),
 		newKeyCmd(e),
-		group("rdv", "Connect two peers in any network, as rdv does", newRDVServeCmd(e)),
+		newRdvCmd(e),
 	)
 	return root
 }

@@ -17,6 +17,8 @@ const maxExt = 256
 // words in Rdv-Ext (client to server) and Rdv-Peer-Ext (server to client):
 //
 //	proof              the client can prove the token on direct connections
+//	prime              the client ignores SYNs with a low hop limit, so that
+//	                   its peer may prime NATs with them
 //	relay              the client takes no direct connection
 //	nonce=<base64url>  to be proved with; the same for both of a pair
 //
@@ -24,6 +26,7 @@ const maxExt = 256
 // proof: the peer's words, and a fresh nonce. Unknown words are ignored.
 type Ext struct {
 	Proof bool
+	Prime bool
 	Relay bool
 	Nonce []byte // NonceLen bytes, or nil
 }
@@ -33,6 +36,9 @@ func (e Ext) String() string {
 	var words []string
 	if e.Proof {
 		words = append(words, "proof")
+	}
+	if e.Prime {
+		words = append(words, "prime")
 	}
 	if e.Relay {
 		words = append(words, "relay")
@@ -55,6 +61,8 @@ func ParseExt(s string) Ext {
 		switch name {
 		case "proof":
 			e.Proof = true
+		case "prime":
+			e.Prime = true
 		case "relay":
 			e.Relay = true
 		case "nonce":
