@@ -165,46 +165,38 @@ func writeResponse(c *Conn, peerExt string) error {
 // CONTINUE is the application's, and stays where the kernel can relay it from.
 // It refuses a line as soon as it cannot become a command.
 func readCommand(r io.Reader) (wire.Command, error) {
-	var (
-		buf      [128]byte // the longest OTHER is 64
-		shortest = len(wire.Command{}.AppendTo(nil))
-		relay    = wire.Command{}.AppendTo(nil)
-		other    = []byte("OTHER ")
-		n        int
-	)
-	for {
-		limit := shortest
-		if n >= shortest { // OTHER, which nothing follows; or CONTINUE with CR LF
-			limit = n + 1
-		}
-		if n == len(buf) {
-			return wire.Command{}, ErrProtocol
-		}
-		m, err := r.Read(buf[n:limit])
+	var buf [maxCommand]byte
+	n := 0
+	for n < len(buf) {
+		// Nothing follows OTHER, so that only CONTINUE has to be met exactly.
+		m, err := r.Read(buf[n:max(n+1, len(continueLF))])
 		n += m
 		line := buf[:n]
-		if n > 0 && line[n-1] == '\n' {
+		switch {
+		case n > 0 && line[n-1] == '\n':
 			cmd, err := wire.ParseCommand(line)
 			if err != nil {
 				return wire.Command{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 			}
 			return cmd, nil
-		}
-		word := relay[:len(relay)-1]
-		if !agree(line, word) && !agree(line, other) {
+		case !bytes.HasPrefix([]byte(continueLF), line) && !bytes.HasPrefix([]byte(continueCRLF), line) &&
+			!bytes.HasPrefix([]byte(otherWord), line[:min(n, len(otherWord))]):
 			return wire.Command{}, ErrProtocol
-		}
-		if err != nil {
+		case err != nil:
 			return wire.Command{}, fmt.Errorf("rdv: read command: %w", err)
 		}
 	}
+	return wire.Command{}, ErrProtocol
 }
 
-// agree reports whether one of a and b begins with the other.
-func agree(a, b []byte) bool {
-	n := min(len(a), len(b))
-	return bytes.Equal(a[:n], b[:n])
-}
+const (
+	continueLF   = "CONTINUE\n"
+	continueCRLF = "CONTINUE\r\n"
+	otherWord    = "OTHER "
+
+	// maxCommand bounds a line: an OTHER with an IPv6 address has 54 bytes.
+	maxCommand = 80
+)
 
 // Serve introduces two peers to each other and relays for them if need be,
 // until they are done; then it closes both. It implements [Handler]. For

@@ -140,7 +140,6 @@ func (s *Server) Start() {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.wake = make(chan struct{}, 1)
 		s.watcher = newWatcher(s.disturbed)
-		s.wg.Go(s.watcher.run)
 		if s.lobby.timeout > 0 {
 			s.wg.Go(s.expire)
 		}
@@ -196,6 +195,7 @@ func (s *Server) Shutdown() {
 func (s *Server) Close() error {
 	s.Shutdown()
 	s.handlers.Wait()
+	s.watcher.wait()
 	s.wg.Wait()
 	return nil
 }

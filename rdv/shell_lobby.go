@@ -127,13 +127,19 @@ func (s *Server) recoverHandler(dc, ac *Conn) {
 func (s *Server) disturbed(c *client, early bool) {
 	s.mu.Lock()
 	waited := s.lobby.leave(&c.seat)
+	if waited && early {
+		s.wg.Add(1) // under mu, and nobody waits after closed: so never after the Wait of Close
+	}
 	s.mu.Unlock()
 	switch {
 	case !waited: // somebody else owns the connection by now
 	case early:
 		s.stats.early.Add(1)
 		s.stats.answered(http.StatusBadRequest)
-		s.wg.Go(func() { refuseEarly(c.conn.Conn) })
+		go func() {
+			defer s.wg.Done()
+			refuseEarly(c.conn.Conn, reasonEarly)
+		}()
 	default:
 		s.stats.gone.Add(1)
 		_ = c.conn.Close()

@@ -13,8 +13,10 @@ import (
 
 const (
 	// maxPiece bounds what is relayed at a time, so that counters, limits and
-	// other pairs get their turn. It is what one pipe holds.
-	maxPiece = 256 << 10
+	// other pairs get their turn. It is what one pipe holds: larger ones save
+	// little more, and a user without privileges may have 64 MiB of them in
+	// all (fs.pipe-user-pages-soft).
+	maxPiece = 512 << 10
 
 	// defaultBuffer is that of [io.Copy], as documented by v0.0.6.
 	defaultBuffer = 32 << 10

@@ -76,6 +76,14 @@ func refused(status int, format string, args ...any) *refusal {
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request) error {
 	s.Start()
 	c, no := s.admit(r)
+	if no == errBody {
+		// net/http would wait for the body.
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			s.stats.answered(no.status)
+			refuseEarly(conn, "upgrade with a body")
+			return no.err
+		}
+	}
 	if no != nil {
 		return s.decline(w, no)
 	}
@@ -91,7 +99,7 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request) error {
 	if early > 0 {
 		s.stats.early.Add(1)
 		s.stats.answered(http.StatusBadRequest)
-		refuseEarly(conn)
+		refuseEarly(conn, reasonEarly)
 		return fmt.Errorf("%w: data before the response", ErrBadHandshake)
 	}
 	c.conn.Conn = conn
@@ -107,6 +115,9 @@ func (s *Server) decline(w http.ResponseWriter, no *refusal) error {
 		h[k] = v
 	}
 	h.Set("Connection", "close")
+	if no.status == http.StatusUpgradeRequired {
+		h.Add("Connection", "upgrade") // RFC 9110, section 7.8
+	}
 	reason := strings.TrimPrefix(no.err.Error(), ErrBadHandshake.Error()+": ")
 	http.Error(w, reason, no.status)
 	return no.err
@@ -151,11 +162,13 @@ func checkUpgrade(r *http.Request) *refusal {
 	case wire.Other(r.Method) == "":
 		return refused(http.StatusBadRequest, "method is neither DIAL nor ACCEPT")
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0 || len(r.Trailer) > 0 || r.Header.Get("Expect") != "":
-		return refused(http.StatusBadRequest, "upgrade with a body")
+		return errBody
 	default:
 		return nil
 	}
 }
+
+var errBody = refused(http.StatusBadRequest, "upgrade with a body")
 
 func upgradeRequired(reason string) *refusal {
 	no := refused(http.StatusUpgradeRequired, "%s", reason)
@@ -227,16 +240,18 @@ func newClient(r *http.Request, token string, self []netip.AddrPort, observed ne
 	return c
 }
 
+const reasonEarly = "received data before the response"
+
 // refuseEarly answers a client that sent data before it had its response. A
 // connection that is closed with data unread is reset, which can take the
 // answer away from the client: so what comes is read for a moment.
-func refuseEarly(c net.Conn) {
+func refuseEarly(c net.Conn, reason string) {
 	const (
 		linger = 500 * time.Millisecond
 		most   = 64 << 10
 	)
 	defer func() { _ = c.Close() }()
-	if refuseOpen(c, http.StatusBadRequest, "received data before the response") != nil {
+	if refuseOpen(c, http.StatusBadRequest, reason) != nil {
 		return
 	}
 	if closeWrite(c) == nil && c.SetReadDeadline(time.Now().Add(linger)) == nil {

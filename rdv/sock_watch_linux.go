@@ -17,13 +17,14 @@ import (
 // that the runtime's poller watches, so that it costs no thread either.
 type watcher struct {
 	disturbed func(c *client, early bool)
-	epoll     *os.File
-	raw       syscall.RawConn
-	err       error // why there is no epoll instance
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the following
+	epoll   *os.File   // nil until the first client
+	raw     syscall.RawConn
+	closed  bool
 	last    uint64
 	clients map[uint64]*client
+	done    chan struct{} // closed when run has ended
 }
 
 // A watch is the watcher's part of a client.
@@ -33,38 +34,53 @@ type watch struct {
 }
 
 func newWatcher(disturbed func(c *client, early bool)) *watcher {
-	w := &watcher{disturbed: disturbed, clients: make(map[uint64]*client)}
+	return &watcher{disturbed: disturbed, clients: make(map[uint64]*client)}
+}
+
+// openLocked makes the epoll instance, and starts to wait on it.
+func (w *watcher) openLocked() error {
+	if w.closed {
+		return net.ErrClosed
+	}
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		w.err = err
-		return w
+		return os.NewSyscallError("epoll_create1", err)
 	}
-	if w.err = unix.SetNonblock(fd, true); w.err != nil { // else the runtime does not poll it
-		_ = unix.Close(fd)
-		return w
+	if err := unix.SetNonblock(fd, true); err != nil { // else the runtime does not poll it
+		return errors.Join(err, unix.Close(fd))
 	}
-	w.epoll = os.NewFile(uintptr(fd), "epoll")
-	w.raw, w.err = w.epoll.SyscallConn()
-	return w
+	epoll := os.NewFile(uintptr(fd), "epoll")
+	raw, err := epoll.SyscallConn()
+	if err != nil {
+		return errors.Join(err, epoll.Close())
+	}
+	w.epoll, w.raw, w.done = epoll, raw, make(chan struct{})
+	go w.run()
+	return nil
 }
 
 // add watches a client. It never blocks.
 func (w *watcher) add(c *client) error {
 	raw := rawTCP(c.conn.Conn)
-	if raw == nil || w.err != nil {
+	if raw == nil {
 		c.watch.read = watchByRead(c, w.disturbed)
 		return nil
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.epoll == nil {
+		if err := w.openLocked(); err != nil {
+			return err
+		}
+	}
 	w.last++
 	c.watch.id = w.last
 	w.clients[c.watch.id] = c
-	w.mu.Unlock()
 	// One event is enough, it is over then.
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT}
 	ev.Fd, ev.Pad = int32(c.watch.id), int32(c.watch.id>>32)
 	if err := w.control(unix.EPOLL_CTL_ADD, raw, &ev); err != nil {
-		w.forget(c.watch.id)
+		delete(w.clients, c.watch.id)
 		return err
 	}
 	return nil
@@ -101,9 +117,7 @@ func (w *watcher) control(op int, raw syscall.RawConn, ev *unix.EpollEvent) erro
 
 // run tells of disturbances until close.
 func (w *watcher) run() {
-	if w.err != nil {
-		return
-	}
+	defer close(w.done)
 	events := make([]unix.EpollEvent, 128)
 	for {
 		n := 0
@@ -123,10 +137,24 @@ func (w *watcher) run() {
 	}
 }
 
-// close ends run. Clients must have been removed before.
+// close ends run. Clients must have been removed before, and none is added
+// any more.
 func (w *watcher) close() {
-	if w.err == nil {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	if w.epoll != nil {
 		_ = w.epoll.Close()
+	}
+}
+
+// wait waits until run has ended, after close.
+func (w *watcher) wait() {
+	w.mu.Lock()
+	done := w.done
+	w.mu.Unlock()
+	if done != nil {
+		<-done
 	}
 }
 

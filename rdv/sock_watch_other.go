@@ -27,8 +27,8 @@ func (w *watcher) add(c *client) error {
 // remove ends the watch, so that the connection can be read by others.
 func (w *watcher) remove(c *client) { c.watch.read.end(&c.conn) }
 
-func (w *watcher) run()   {}
 func (w *watcher) close() {}
+func (w *watcher) wait()  {}
 
 // setDeadTimeout is left to the system's defaults and keepalives.
 func setDeadTimeout(net.Conn, time.Duration) error { return nil }

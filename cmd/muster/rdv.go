@@ -19,7 +19,7 @@ func newRdvCmd(e *env) *cobra.Command {
 	return group("rdv", "Connect two peers by TCP, as rdv v0.0.6 does",
 		newRdvClientCmd(e, rdv.DIAL),
 		newRdvClientCmd(e, rdv.ACCEPT),
-		newRDVServeCmd(e),
+		newRdvServeCmd(e),
 	)
 }
 

@@ -60,7 +60,7 @@ type serveOptions struct {
 	rates     [3]string
 }
 
-func newRDVServeCmd(e *env) *cobra.Command {
+func newRdvServeCmd(e *env) *cobra.Command {
 	o := &serveOptions{}
 	cmd := &cobra.Command{
 		Use:   "serve",
