@@ -63,6 +63,7 @@ func newRoot(e *env) *cobra.Command {
 		newVersionCmd(e),
 		newKeyCmd(e),
 		newRdvCmd(e),
+		newRendezvousCmd(e),
 	)
 	return root
 }
