@@ -112,7 +112,7 @@ func (q *Queue[T]) Do(ctx context.Context, v T) error {
 	}
 }
 
-// Len returns the number of calls that wait, withdrawn ones included.
+// Len returns the number of calls in the queue, withdrawn ones included.
 func (q *Queue[T]) Len() int { return len(q.calls) }
 
 // Closing is closed when Close has been called.
@@ -150,7 +150,14 @@ func (q *Queue[T]) Next(group []*Call[T], limit int) []*Call[T] {
 			group = c.take(group)
 		}
 	}
-	for len(group) < before+limit {
+	return q.Take(group, limit-1)
+}
+
+// Take is Next without waiting: it returns group unchanged if nobody waits who
+// has not withdrawn.
+func (q *Queue[T]) Take(group []*Call[T], limit int) []*Call[T] {
+	limit += len(group)
+	for len(group) < limit {
 		select {
 		case c := <-q.calls:
 			group = c.take(group)

@@ -63,7 +63,10 @@ func TestFull(t *testing.T) {
 		cancel()
 		wg.Wait()
 
-		// The withdrawn ones are not handed out.
+		// The withdrawn ones are not handed out, and Take does not wait.
+		if group := q.Take(nil, 10); len(group) != 0 || q.Len() != 0 {
+			t.Errorf("%d withdrawn calls were handed out", len(group))
+		}
 		wg.Go(func() {
 			group := q.Next(nil, 10)
 			if len(group) != 1 || group[0].Value != 7 {

@@ -22,6 +22,7 @@ type owner struct {
 	*Store
 	apply   func([]rendezvous.Change)
 	meta    rendezvous.Meta
+	id      int64     // of this store's note in muster_writer
 	db      *pgx.Conn // nil while the database is away
 	last    uint64    // the highest position that was applied
 	told    bool      // a notification of another point came
@@ -72,7 +73,7 @@ func (o *owner) step(ctx context.Context) error {
 		return o.settle(ctx)
 	}
 	if o.queue.Len() > 0 {
-		group := o.queue.Next(nil, groupLimit)
+		group := o.queue.Take(nil, groupLimit)
 		if len(group) > 0 {
 			return o.work(ctx, group)
 		}

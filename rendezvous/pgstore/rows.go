@@ -165,3 +165,7 @@ const dropExpired = `
 	       where keep < clock_timestamp() + $1 * interval '1 millisecond'
 	       order by keep limit $2 for update skip locked) d
 	where r.realm = d.realm and r.ns = d.ns and r.peer = d.peer`
+
+// dropWriters drops the notes of stores that are long gone. One that still is,
+// and has committed nothing for as long, writes a new one.
+const dropWriters = "delete from muster_writer where at < now() - interval '7 days'"
