@@ -80,7 +80,7 @@ func field(b []byte) (tag uint64, val []byte, n uint64, rest []byte, ok bool) {
 
 func slowField(b []byte) (tag uint64, val []byte, n uint64, rest []byte, ok bool) {
 	num, typ, k := protowire.ConsumeTag(b)
-	if k < 0 {
+	if k < 0 || num > protowire.MaxValidNumber {
 		return 0, nil, 0, nil, false
 	}
 	tag = uint64(num)<<3 | uint64(typ)

@@ -264,6 +264,7 @@ func TestMalformed(t *testing.T) {
 		{"graft topic as varint", "1a04 1a02 0801"},
 		{"backoff as bytes", "1a04 2202 1a00"},
 		{"peer id as varint", "1a06 2204 1202 0801"},
+		{"field number above 2^29", "80ffffff30 30"},
 		{"end of no group", "54"},
 		{"group without end", "53 0801"},
 	} {
