@@ -97,6 +97,8 @@ const (
 	// rpcSubscriptions bounds the subscriptions of one RPC: rust-libp2p
 	// ignores all of more than 100.
 	rpcSubscriptions = 100
+	// rpcIDontWant bounds the ids of one IDONTWANT: go-libp2p ignores the rest.
+	rpcIDontWant = 10
 	// maxPendingIDontWant bounds the IDONTWANTs that wait for one peer: past
 	// it the oldest are of no use to anyone.
 	maxPendingIDontWant = 1000
