@@ -146,6 +146,8 @@ type Config struct {
 	// 0 means DefaultSeenTTL and DefaultSeenIDs.
 	SeenTTL time.Duration
 	SeenIDs int
+	// SeenLast counts SeenTTL from the last copy of a message, not the first.
+	SeenLast bool
 	// CacheBytes bounds the message cache; 0 means DefaultCacheBytes.
 	CacheBytes int
 
@@ -212,7 +214,7 @@ func (c Config) withDefaults() Config {
 		c.Signatures = &strict
 	}
 	if c.NoAuthor {
-		unsigned := *c.Signatures &^ msgSigning
+		unsigned := *c.Signatures &^ policySign
 		c.Signatures = &unsigned
 	}
 	if !c.Signatures.mustSign() && c.Signatures.mustVerify() {

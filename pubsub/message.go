@@ -26,7 +26,8 @@ type Message struct {
 	value pb.Message // what Message points to
 	enc   encoded    // as an entry of an RPC
 	key   seenKey    // of ID
-	size  int        // of Raw
+	size  int        // of the encoded message
+	seqno [8]byte    // of our own
 }
 
 // GetFrom returns the author, which is not the peer that relayed the message,

@@ -62,7 +62,8 @@ type PubSub struct {
 	stats     counters
 	trace     tracers
 
-	seen       *seenTable
+	seen       *seenShards
+	promised   atomic.Bool // somebody was asked for something
 	cacheMu    sync.Mutex // guards cache
 	cache      *messageCache
 	scoreMu    sync.Mutex // guards scorer
@@ -137,7 +138,7 @@ func (ps *PubSub) prepare() error {
 		ps.hasSend = ps.hasSend || cfg.Observers[i].OnSend != nil
 		ps.hasValid = ps.hasValid || cfg.Observers[i].OnValidated != nil
 	}
-	ps.seen = newSeenTable(cfg.SeenTTL, cfg.SeenIDs)
+	ps.seen = newSeenShards(cfg.SeenTTL, cfg.SeenIDs, cfg.SeenLast)
 	// Sequence numbers have to grow over restarts.
 	ps.seqno.Store(uint64(time.Now().UnixNano()))
 	if cfg.Score != nil {
@@ -201,7 +202,7 @@ func (ps *PubSub) meshConfig() meshConfig {
 		maxIWantBytes: 16 * ps.cfg.MaxMessageSize,
 		score:         ps.scoreOf,
 		filter:        ps.cfg.PeerFilter,
-		seen:          func(now time.Time, id []byte) bool { return ps.seen.knowsBytes(now, id) },
+		seen:          func(now time.Time, id []byte) bool { return ps.seen.knows(now, ps.seen.hash.keyBytes(id)) },
 		ids:           ps.gossipIDs,
 		fetch:         ps.fetch,
 		penalize:      ps.penalize,

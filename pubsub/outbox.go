@@ -327,9 +327,9 @@ type unwantedSet struct {
 	ticks       int
 }
 
-// maxUnwanted bounds one generation: 1000 RPCs of 10 ids are what a peer may
-// say in a heartbeat.
-const maxUnwanted = 10000
+// maxUnwanted bounds one generation: 1,000 ids in each of three heartbeats.
+// What a peer says beyond it is ignored, at the cost of a duplicate to itself.
+const maxUnwanted = 3000
 
 // add reports whether there was room.
 func (u *unwantedSet) add(k seenKey) bool {

@@ -640,3 +640,18 @@ func (p *Peer) close() {
 		_ = s.Reset()
 	}
 }
+
+// tuneSend decides whether an IDONTWANT for a message of size bytes is worth
+// its bytes towards this peer.
+func (p *Peer) tuneSend(k seenKey, size int) bool {
+	p.idwMu.Lock()
+	defer p.idwMu.Unlock()
+	return p.idw.send(k, size, p.ps.cfg.Params.IDontWantMessageThreshold)
+}
+
+// tuneDuplicate tells the tuner that the peer sent a duplicate.
+func (p *Peer) tuneDuplicate(k seenKey, size int) {
+	p.idwMu.Lock()
+	defer p.idwMu.Unlock()
+	p.idw.duplicate(k, size, p.ps.cfg.Params.IDontWantMessageThreshold)
+}
