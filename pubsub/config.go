@@ -191,8 +191,7 @@ type Config struct {
 	// Observers see RPCs and validated messages.
 	Observers []Observer
 	// RawTracers and EventTracers see what happens; they must not block.
-	RawTracers   []RawTracer
-	EventTracers []EventTracer
+	RawTracers []RawTracer
 
 	// AllowLimited uses relayed connections too.
 	AllowLimited bool

@@ -20,6 +20,10 @@ const (
 	// 2^62 seconds overflow, and an honest peer wants minutes.
 	maxPruneBackoff = time.Hour
 
+	// maxBackoffsPerTopic bounds the peers of a topic that we remember not to
+	// GRAFT, of which there are no more than have been connected lately.
+	maxBackoffsPerTopic = 4096
+
 	// maxQuickGrafts bounds the GRAFTs that SUBSCRIBEs of one peer cause
 	// before the next heartbeat; later ones wait for it.
 	maxQuickGrafts = 64
@@ -183,7 +187,7 @@ func newMesh(c meshConfig, rng *rand.Rand) *mesh {
 		rng:             rng,
 		peers:           make(map[peer.ID]*meshPeer),
 		topics:          make(map[string]*meshTopic),
-		backoffs:        newBackoffs(),
+		backoffs:        newBackoffs(maxBackoffsPerTopic),
 		direct:          make(map[peer.ID]struct{}),
 		requested:       make(map[string]struct{}),
 		requestedBefore: make(map[string]struct{}),

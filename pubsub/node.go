@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -84,6 +85,13 @@ type PubSub struct {
 	handles map[string]*Topic
 
 	disc    *discoverer
+	directs sync.Map // of peer.ID
+	blackUsed atomic.Bool // the blacklist may hold somebody
+	idFn MsgIdFunction // nil for the default one
+	lastDecay time.Time // of scores; owned by the loop
+	gateMu sync.Mutex // guards gater
+	gater *gater // nil without peer gater
+	unlink func() bool // from the context of the constructor; nil without one
 	nowHook func() time.Time // tests only
 }
 
@@ -96,7 +104,11 @@ type op struct {
 // New makes a PubSub on a host and starts it. The host stays the caller's,
 // and has to outlive it.
 func New(h host.Host, cfg Config) (*PubSub, error) {
+	custom, blacklist := cfg.MessageID, cfg.Blacklist != nil
 	cfg = cfg.withDefaults()
+	if custom == nil && cfg.NoAuthor {
+		custom = cfg.MessageID
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -109,12 +121,14 @@ func New(h host.Host, cfg Config) (*PubSub, error) {
 		peers:      make(map[peer.ID]*Peer),
 		observers:  cfg.Observers,
 		cache:      newMessageCache(cfg.Params.HistoryGossip, cfg.Params.HistoryLength, cfg.CacheBytes),
-		promises:   newPromises(cfg.Params.IWantFollowupTime),
+		promises:   newPromises(cfg.Params.IWantFollowupTime, maphash.MakeSeed()),
 		bulkWrites: make(chan struct{}, cfg.BulkWrites),
 		throttle:   make(chan struct{}, cfg.ValidateThrottle),
 		validators: make(map[string][]*validator),
 		handles:    make(map[string]*Topic),
+		idFn: custom,
 	}
+	ps.blackUsed.Store(blacklist)
 	if err := ps.prepare(); err != nil {
 		return nil, err
 	}
@@ -154,9 +168,12 @@ func (ps *PubSub) prepare() error {
 		}
 		ps.defaults = append(ps.defaults, v)
 	}
-	ps.mesh = newMesh(ps.meshConfig(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	ps.mesh = newMesh(ps.meshConfig(), newRand())
 	for _, d := range cfg.DirectPeers {
 		ps.mesh.direct[d.ID] = struct{}{}
+	}
+	if cfg.Gater != nil {
+		ps.gater = newGater(cfg.Gater, newRand())
 	}
 	ps.trace.init(ps)
 	if cfg.Registerer != nil {
@@ -164,6 +181,8 @@ func (ps *PubSub) prepare() error {
 	}
 	return nil
 }
+
+func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
 func (ps *PubSub) prepareAuthor() error {
 	cfg := &ps.cfg
@@ -255,6 +274,9 @@ func (ps *PubSub) Close() error {
 		return nil
 	}
 	ps.closed = true
+	if ps.unlink != nil {
+		ps.unlink()
+	}
 	ps.closeMu.Unlock()
 	for _, id := range ps.cfg.Protocols {
 		ps.host.RemoveStreamHandler(id)
@@ -383,7 +405,7 @@ func (ps *PubSub) actOne(now time.Time, a action) {
 	p := ps.peers[a.peer]
 	switch a.kind {
 	case actConnect:
-		ps.dials.dial(peer.AddrInfo{ID: a.peer, Addrs: ps.directAddrs(a.peer)})
+		ps.dials.dial(peer.AddrInfo{ID: a.peer})
 		return
 	case actRecords:
 		ps.acceptRecords(a.px)

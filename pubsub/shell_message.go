@@ -70,6 +70,7 @@ func (ps *PubSub) duplicate(now time.Time, rd *reader, w *wire.Message, t *topic
 	p := rd.p
 	p.stats.dups.Add(1)
 	ps.stats.duplicates.Add(1)
+	ps.gated(p.id, gaterOutcome{kind: gaterDuplicate})
 	if c == claimPending {
 		p.unwant(k) // it has the message: do not forward it there
 	} else {
@@ -102,6 +103,7 @@ func (ps *PubSub) viewMessage(rd *reader, w *wire.Message, t *topicState, id str
 // the sender should have seen it.
 func (ps *PubSub) refuse(rd *reader, w *wire.Message, t *topicState, reason string, penalty bool) {
 	ps.stats.rejected.Add(1)
+	ps.gated(rd.p.id, gaterOutcome{kind: gaterRejected})
 	if penalty {
 		ps.stats.badSignatures.Add(1)
 		ps.withScorer(func(s *scorer) { s.invalid(rd.p.id, t.name) })
@@ -120,7 +122,7 @@ func (ps *PubSub) refuse(rd *reader, w *wire.Message, t *topicState, reason stri
 // to where its asynchronous validators take over.
 func (ps *PubSub) validate(now time.Time, rd *reader, w *wire.Message, t *topicState, id string, k seenKey) {
 	p := rd.p
-	ps.fulfil(now, p.id, id)
+	ps.fulfil(p.id, id)
 	ps.withScorer(func(s *scorer) { s.validating(now, id) })
 	if len(w.Data) >= ps.cfg.Params.IDontWantMessageThreshold {
 		ps.sendDontWant(t, p, peer.ID(w.From), id, k, len(w.Data))
@@ -177,6 +179,7 @@ func (ps *PubSub) accept(now time.Time, p *Peer, t *topicState, m *Message) {
 	ps.withScorer(func(s *scorer) { s.deliver(now, m.ID, m.ReceivedFrom, t.name) })
 	ps.remember(t, m)
 	ps.stats.delivered.Add(1)
+	ps.gated(p.id, gaterOutcome{gaterDelivered, t.name})
 	ps.trace.deliver(m)
 	if ps.hasValid {
 		ps.observeValidated(p, m)
@@ -267,21 +270,20 @@ func (ps *PubSub) identify(m *Message) error {
 }
 
 // fulfil notes that a message which may have been promised has arrived.
-func (ps *PubSub) fulfil(now time.Time, from peer.ID, id string) {
+func (ps *PubSub) fulfil(from peer.ID, id string) {
 	if !ps.promised.Load() {
 		return
 	}
 	ps.promiseMu.Lock()
 	defer ps.promiseMu.Unlock()
-	ps.promises.fulfilled(id)
-	ps.promises.arrived(now, from, id)
+	ps.promises.arrived(from, id)
 }
 
 // promise notes that a peer was asked for a message. It runs on the owner.
-func (ps *PubSub) promise(now time.Time, p peer.ID, id string, _ []string) {
+func (ps *PubSub) promise(now time.Time, p peer.ID, id string, asked []string) {
 	ps.promiseMu.Lock()
 	defer ps.promiseMu.Unlock()
-	ps.promises.add(now, p, id)
+	ps.promises.add(now, p, id, asked)
 	ps.promised.Store(true)
 }
 
@@ -289,7 +291,7 @@ func (ps *PubSub) promise(now time.Time, p peer.ID, id string, _ []string) {
 func (ps *PubSub) breakPromises(now time.Time) {
 	ps.promiseMu.Lock()
 	broken := ps.promises.broken(now)
-	ps.promised.Store(ps.promises.len() > 0)
+	ps.promised.Store(ps.promises.open() > 0)
 	ps.promiseMu.Unlock()
 	for p, n := range broken {
 		ps.stats.brokenPromises.Add(uint64(n))

@@ -288,7 +288,6 @@ func (ps *PubSub) publish(ctx context.Context, t *topicState, m *Message, o *Pub
 		ps.seen.settle(now, m.key, false)
 		return res, err
 	}
-	ps.trace.publish(m)
 	if !o.local {
 		if err := ps.sendOwn(ctx, t, m, o, &res); err != nil {
 			ps.seen.settle(now, m.key, false)

@@ -134,7 +134,7 @@ func (ps *PubSub) inspectScores() {
 	case PeerScoreInspectFn:
 		scores := make(map[peer.ID]float64)
 		ps.withScorer(func(s *scorer) {
-			for _, id := range s.peersKnown() {
+			for id := range s.peersKnown() {
 				scores[id] = s.score(now, id)
 			}
 		})
@@ -142,7 +142,7 @@ func (ps *PubSub) inspectScores() {
 	case ExtendedPeerScoreInspectFn:
 		scores := make(map[peer.ID]*PeerScoreSnapshot)
 		ps.withScorer(func(s *scorer) {
-			for _, id := range s.peersKnown() {
+			for id := range s.peersKnown() {
 				scores[id] = s.snapshot(now, id)
 			}
 		})
@@ -162,11 +162,10 @@ const (
 
 // PeerFeedback counts towards a peer's score what only the application knows.
 func (ps *PubSub) PeerFeedback(topic string, id peer.ID, kind PeerFeedbackKind) error {
-	now := ps.now()
 	ps.withScorer(func(s *scorer) {
 		switch kind {
 		case PeerFeedbackUsefulMessage:
-			s.useful(now, id, topic)
+			s.markFirst(id, topic)
 		case PeerFeedbackInvalidMessage:
 			s.invalid(id, topic)
 		}
