@@ -64,6 +64,8 @@ func newRoot(e *env) *cobra.Command {
 		newKeyCmd(e),
 		newRdvCmd(e),
 		newRendezvousCmd(e),
+		newPubCmd(e),
+		newSubCmd(e),
 	)
 	return root
 }
