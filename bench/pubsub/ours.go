@@ -20,6 +20,7 @@ type ours struct {
 	sub   *pubsub.Subscription
 	trace *ourTracer
 }
+
 func newOurs(ctx context.Context, h host.Host, o options) (node, error) {
 	n := &ours{trace: &ourTracer{grafted: o.grafted}}
 	opts := []pubsub.Option{pubsub.WithMaxMessageSize(maxMessage), pubsub.WithRawTracer(n.trace)}
@@ -29,6 +30,9 @@ func newOurs(ctx context.Context, h host.Host, o options) (node, error) {
 				sum := sha256.Sum256(m.GetData())
 				return string(sum[:20])
 			}))
+	}
+	if o.wait {
+		opts = append(opts, pubsub.WithBackpressure())
 	}
 	var err error
 	n.ps, err = pubsub.NewGossipSub(ctx, h, opts...)
@@ -83,4 +87,3 @@ func (t *ourTracer) RecvRPC(*pubsub.RPC)                      {}
 func (t *ourTracer) SendRPC(*pubsub.RPC, peer.ID)             {}
 func (t *ourTracer) DropRPC(*pubsub.RPC, peer.ID)             {}
 func (t *ourTracer) UndeliverableMessage(*pubsub.Message)     {}
-
