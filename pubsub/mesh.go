@@ -137,12 +137,12 @@ type meshConfig struct {
 	score    func(now time.Time, p peer.ID) float64
 	filter   func(p peer.ID, topic string) bool
 	seen     func(now time.Time, id []byte) bool
-	ids      func(topic string) []string                                      // to be advertised
-	fetch    func(id []byte, p peer.ID) (m *Message, count, size int)         // from the message cache; nil if it is not there
-	penalize func(now time.Time, p peer.ID, n int)                            // P7
-	promise  func(now time.Time, p peer.ID, id string, ids []string)          // p was asked for ids, id stands for them
-	meshed   func(now time.Time, p peer.ID, topic string, in bool)            // for P1 and P3
-	refused  func(reason refusal)                                             // a limit was hit
+	ids      func(topic string) []string                              // to be advertised
+	fetch    func(id []byte, p peer.ID) (m *Message, count, size int) // from the message cache; nil if it is not there
+	penalize func(now time.Time, p peer.ID, n int)                    // P7
+	promise  func(now time.Time, p peer.ID, id string, ids []string)  // p was asked for ids, id stands for them
+	meshed   func(now time.Time, p peer.ID, topic string, in bool)    // for P1 and P3
+	refused  func(reason refusal)                                     // a limit was hit
 }
 
 // A mesh is gossipsub's router as a pure machine: every method takes the time
@@ -516,6 +516,21 @@ func (m *mesh) relayTargets(now time.Time, t *meshTopic, dst []peer.ID) []peer.I
 		}
 	}
 	return dst
+}
+
+// reach returns how many peers a message of ours would be sent to or, for a
+// topic that we are not in, could be.
+func (m *mesh) reach(now time.Time, t *meshTopic) int {
+	if t.joined && !m.c.flood {
+		return len(m.relayTargets(now, t, nil))
+	}
+	n := 0
+	for _, p := range t.peers.list {
+		if p.up {
+			n++
+		}
+	}
+	return n
 }
 
 // alwaysServed reports whether p gets every message of its topics: direct

@@ -65,7 +65,7 @@ type PubSub struct {
 
 	seen       *seenShards
 	promised   atomic.Bool // somebody was asked for something
-	cacheMu    sync.Mutex // guards cache
+	cacheMu    sync.Mutex  // guards cache
 	cache      *messageCache
 	scoreMu    sync.Mutex // guards scorer
 	scorer     *scorer    // nil without peer scoring
@@ -84,15 +84,15 @@ type PubSub struct {
 	topicMu sync.Mutex
 	handles map[string]*Topic
 
-	disc    *discoverer
-	directs sync.Map // of peer.ID
-	blackUsed atomic.Bool // the blacklist may hold somebody
-	idFn MsgIdFunction // nil for the default one
-	lastDecay time.Time // of scores; owned by the loop
-	gateMu sync.Mutex // guards gater
-	gater *gater // nil without peer gater
-	unlink func() bool // from the context of the constructor; nil without one
-	nowHook func() time.Time // tests only
+	disc      *discoverer
+	directs   sync.Map         // of peer.ID
+	blackUsed atomic.Bool      // the blacklist may hold somebody
+	idFn      MsgIdFunction    // nil for the default one
+	lastDecay time.Time        // of scores; owned by the loop
+	gateMu    sync.Mutex       // guards gater
+	gater     *gater           // nil without peer gater
+	unlink    func() bool      // from the context of the constructor; nil without one
+	nowHook   func() time.Time // tests only
 }
 
 // An op is a function for the owner goroutine to run.
@@ -126,7 +126,7 @@ func New(h host.Host, cfg Config) (*PubSub, error) {
 		throttle:   make(chan struct{}, cfg.ValidateThrottle),
 		validators: make(map[string][]*validator),
 		handles:    make(map[string]*Topic),
-		idFn: custom,
+		idFn:       custom,
 	}
 	ps.blackUsed.Store(blacklist)
 	if err := ps.prepare(); err != nil {
@@ -292,6 +292,29 @@ func (ps *PubSub) Close() error {
 		ps.cfg.Registerer.Unregister(collector{ps})
 	}
 	return nil
+}
+
+// Shutdown sends what waits for the peers, closes the streams to them when
+// they have read it, and then is [PubSub.Close]. When ctx is done it does not
+// wait any longer; its error then says so.
+func (ps *PubSub) Shutdown(ctx context.Context) error {
+	peers := *ps.peerList.Load()
+	for _, p := range peers {
+		p.draining.Store(true)
+		p.wakeWriter()
+		p.mayRetry()
+	}
+	for _, p := range peers {
+		if !p.opened() {
+			continue
+		}
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), ps.Close())
+		}
+	}
+	return ps.Close()
 }
 
 // enter counts a goroutine that is not ours in, unless the room is closed.

@@ -91,6 +91,7 @@ type Peer struct {
 	cancel context.CancelFunc
 	done   <-chan struct{}
 	wake   chan struct{} // there is something to send
+	ended  chan struct{} // closed when run returns
 	retry  chan struct{} // it is worth trying to open again
 
 	mu        sync.Mutex // guards what follows, never held across I/O or a call
@@ -109,12 +110,13 @@ type Peer struct {
 	score      atomic.Uint64 // float bits, as of the last heartbeat or penalty
 	writeSince atomic.Int64  // when the write that runs began, in Unix nanoseconds; 0 if none
 	badSigs    atomic.Int64
+	draining   atomic.Bool    // send what waits, then end the stream
 	idw        idontwantTuner // guarded by idwMu
 	idwMu      sync.Mutex
 
 	stats struct {
 		rpcsSent, rpcsRecv, bytesSent, bytesRecv, msgsSent, msgsRecv, dups, opens atomic.Uint64
-		slow                                                                     atomic.Int64 // drops since the last heartbeat
+		slow                                                                      atomic.Int64 // drops since the last heartbeat
 	}
 }
 
@@ -126,13 +128,17 @@ func newPeer(ps *PubSub, id peer.ID) *Peer {
 		cancel:  cancel,
 		done:    ctx.Done(),
 		wake:    make(chan struct{}, 1),
+		ended:   make(chan struct{}),
 		retry:   make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		out:     newOutbox(ps.cfg.laneLimits()),
 		inbound: make(map[*inbound]struct{}),
 	}
 	p.out.onDrop = p.noteDrop
-	ps.wg.Go(func() { p.run(ctx) })
+	ps.wg.Go(func() {
+		defer close(p.ended)
+		p.run(ctx)
+	})
 	return p
 }
 
@@ -410,12 +416,12 @@ func (p *Peer) setScore(s float64) { p.score.Store(math.Float64bits(s)) }
 // run keeps our outbound stream open while the peer is there.
 func (p *Peer) run(ctx context.Context) {
 	attempts, since := 0, p.ps.now()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !p.draining.Load() {
 		s, err := p.ps.openStream(ctx, p.id)
 		if err == nil {
 			err = p.serve(ctx, s)
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || p.draining.Load() {
 			return
 		}
 		p.ps.log.Debug("outbound stream ended", "peer", p.id, "err", err)
@@ -535,6 +541,9 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 			}
 			w.idle()
 			p.writeSince.Store(0)
+			if p.draining.Load() {
+				return p.finish(ctx, s, gone)
+			}
 			// A message of the bulk lane waits for its turn on this host.
 			var turn chan<- struct{}
 			if bulk && !hasBulk {
@@ -574,6 +583,19 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 			}
 		}
 	}
+}
+
+// finish ends a stream after everything was written. The peer closes its end
+// when it has read it all.
+func (p *Peer) finish(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
+	if err := s.CloseWrite(); err != nil {
+		return err
+	}
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+	return errStreamGone
 }
 
 // takeBatch fills a batch with what is to be written next. It reports whether
@@ -654,4 +676,11 @@ func (p *Peer) tuneDuplicate(k seenKey, size int) {
 	p.idwMu.Lock()
 	defer p.idwMu.Unlock()
 	p.idw.duplicate(k, size, p.ps.cfg.Params.IDontWantMessageThreshold)
+}
+
+// opened reports whether our outbound stream is open.
+func (p *Peer) opened() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stream != nil
 }

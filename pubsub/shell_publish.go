@@ -170,8 +170,13 @@ func (ps *PubSub) Publish(topic string, data []byte, opts ...PubOpt) error {
 	return t.Publish(ps.ctx, data, opts...)
 }
 
+// AwaitPeers waits until n peers, at least one, could be sent a message.
+func (t *Topic) AwaitPeers(ctx context.Context, n int) error {
+	return t.awaitReady(ctx, MinTopicSize(max(n, 1)))
+}
+
 // readyPoll is how often a [RouterReady] is asked again.
-const readyPoll = 100 * time.Millisecond
+const readyPoll = 20 * time.Millisecond
 
 func (t *Topic) awaitReady(ctx context.Context, ready RouterReady) error {
 	tick := time.NewTicker(readyPoll)
@@ -204,8 +209,7 @@ func (v routerView) EnoughPeers(topic string, suggested int) bool {
 		if t == nil {
 			return
 		}
-		served := len(v.ps.mesh.relayTargets(now, t, nil))
-		enough = served >= suggested || t.mesh.len() >= v.ps.cfg.Params.Dhi
+		enough = v.ps.mesh.reach(now, t) >= suggested || t.mesh.len() >= v.ps.cfg.Params.Dhi
 	})
 	return enough
 }

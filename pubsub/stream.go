@@ -141,8 +141,8 @@ func noEOF(err error) error {
 // are not copied.
 type batchWriter struct {
 	w        io.Writer
-	progress func()                   // called before each write
-	tap      func(rpc []byte) []byte  // may replace an RPC, or drop it with nil; nil if nobody looks
+	progress func()                  // called before each write
+	tap      func(rpc []byte) []byte // may replace an RPC, or drop it with nil; nil if nobody looks
 	buf      *[]byte
 	rpcs     int // written by the last call of write
 	bytes    int
