@@ -181,9 +181,26 @@ func (c *Codec) Unmask(packet []byte, h *Header) (message []byte, err error) {
 		return nil, ErrHeader
 	}
 	c.xor(c.own, packet[ivSize+32:end])
-	h.Flag = Flag(s[8])
-	h.Nonce = Nonce(s[9:])
-	return packet[end:], h.parseAuth(packet[headerSize:end], packet[end:])
+	return packet[end:], h.parse(packet, end)
+}
+
+// ParseHeader reads the header of a packet that was unmasked before.
+func ParseHeader(packet []byte) (h Header, err error) {
+	if len(packet) < MinPacket || len(packet) > MaxPacket {
+		return h, ErrSize
+	}
+	end := headerSize + int(binary.BigEndian.Uint16(packet[headerSize-2:]))
+	if end > len(packet) {
+		return h, ErrHeader
+	}
+	err = h.parse(packet, end)
+	return h, err
+}
+
+func (h *Header) parse(packet []byte, end int) error {
+	h.Flag = Flag(packet[ivSize+8])
+	h.Nonce = Nonce(packet[ivSize+9:])
+	return h.parseAuth(packet[headerSize:end], packet[end:])
 }
 
 func (h *Header) parseAuth(auth, message []byte) error {
