@@ -29,8 +29,8 @@ const (
 	sweepEvery = 30 * time.Second
 
 	// firstRefresh is the first interval of the refresh loop. It doubles up
-	// to the configured one: a young network settles in minutes.
-	firstRefresh = 10 * time.Second
+	// to the configured one: a young network settles in a minute.
+	firstRefresh = time.Second
 
 	// randomContent is how long the content of a packet that only asks for a
 	// handshake is: as long as a short message, so that it does not stand out.

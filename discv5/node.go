@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -298,7 +299,7 @@ func (n *Node) openState() error {
 		return err
 	}
 	n.core = newCore(now, n.cfg, n.fam, local, !(n.static4 || !n.fam.v4) || !(n.static6 || !n.fam.v6))
-	for _, r := range saved.nodes {
+	for _, r := range slices.Concat(saved.nodes, n.cfg.Bootnodes) {
 		n.core.table.add(now, r, false)
 	}
 	if n.cfg.Registerer != nil {

@@ -18,6 +18,11 @@ func (n *Node) Lookup(ctx context.Context, target enr.ID) ([]*enr.Record, error)
 	return l.result(), err
 }
 
+// LookupRandom is a Lookup for a random target.
+func (n *Node) LookupRandom(ctx context.Context) ([]*enr.Record, error) {
+	return n.Lookup(ctx, n.randomID())
+}
+
 // Query is a lookup that returns all nodes it met, whether they answered or
 // not, nearest to target first.
 func (n *Node) Query(ctx context.Context, target enr.ID) ([]*enr.Record, error) {
@@ -236,7 +241,6 @@ func (n *Node) maintain() {
 // populate looks for ourselves, which finds our neighbours, and for somebody
 // else. After that those who contact us may come into the table.
 func (n *Node) populate() {
-	n.SeedTable()
 	for _, target := range [...]enr.ID{n.id, n.randomID()} {
 		if len(n.RandomNodes(1, nil)) == 0 {
 			break

@@ -62,6 +62,8 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(
 		newVersionCmd(e),
 		newKeyCmd(e),
+		newENRCmd(e),
+		newDiscv5Cmd(e),
 	)
 	return root
 }
