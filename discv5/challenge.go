@@ -33,6 +33,8 @@ type challenge struct {
 	record *enr.Record // the newest we have of the peer, nil if none
 	sent   time.Time
 	tries  int
+	sends  int  // of the same challenge again
+	known  bool // which budget it was taken from
 
 	next *challenge // sent after this one
 }
@@ -98,9 +100,18 @@ func (t *challengeTable) add(now time.Time, ch *challenge) bool {
 	return true
 }
 
-// remove forgets the challenge of at; its place in the list empties when its
-// time is over.
-func (t *challengeTable) remove(at endpoint) { delete(t.byPeer, at) }
+// answered forgets a challenge that was answered with a valid handshake, and
+// gives back what it took from its source's rate: the source exists and has
+// spent as much as we have. Its place in the list empties when its time is
+// over.
+func (t *challengeTable) answered(now time.Time, ch *challenge) {
+	delete(t.byPeer, ch.at)
+	l := &t.strangers
+	if ch.known {
+		l = &t.known
+	}
+	l.refund(now, ch.at.addr.Addr(), 1+ch.sends)
+}
 
 // expire forgets the challenges whose time is over. Each is looked at once.
 func (t *challengeTable) expire(now time.Time) {
@@ -127,9 +138,14 @@ type rateLimiter struct {
 
 // A window counts the events of one second.
 type window struct {
-	start uint32 // milliseconds, wrapping
-	n     uint32
+	start  uint32 // milliseconds, wrapping
+	n      uint16
+	refund uint16
 }
+
+// refundFactor times perIP is how many events of one source are allowed if
+// all are refunded.
+const refundFactor = 10
 
 func newRateLimiter(perIP, total int, rnd *rand.ChaCha8) rateLimiter {
 	return rateLimiter{perIP: perIP, total: total, key: [2]uint64{rnd.Uint64(), rnd.Uint64()}}
@@ -144,7 +160,7 @@ func (l *rateLimiter) allow(now time.Time, a netip.Addr) bool {
 		return false
 	}
 	slot := &l.slots[l.hash(a)%limiterSlots]
-	if !slot.has(ms, l.perIP) {
+	if !slot.has(ms, l.perIP) || l.perIP >= 0 && int(slot.n) >= refundFactor*l.perIP {
 		return false
 	}
 	slot.n++
@@ -152,13 +168,24 @@ func (l *rateLimiter) allow(now time.Time, a netip.Addr) bool {
 	return true
 }
 
+// refund takes back n events of a in this second, if they were in this second.
+func (l *rateLimiter) refund(now time.Time, a netip.Addr, n int) {
+	if l.slots == nil {
+		return
+	}
+	slot := &l.slots[l.hash(a)%limiterSlots]
+	if uint32(now.UnixMilli())-slot.start < 1000 {
+		slot.refund = min(slot.refund+uint16(n), slot.n)
+	}
+}
+
 // has reports whether there is room in the window, which begins anew a
 // second after it began. A negative limit is none.
 func (w *window) has(ms uint32, limit int) bool {
 	if ms-w.start >= 1000 {
-		w.start, w.n = ms, 0
+		*w = window{start: ms}
 	}
-	return limit < 0 || int(w.n) < limit
+	return limit < 0 && w.n < 1<<16-1 || int(w.n)-int(w.refund) < limit
 }
 
 // hash mixes the address, or the /64 of an IPv6 address, with a secret.

@@ -189,13 +189,16 @@ func (c *core) challenge(now time.Time, at endpoint, nonce wire.Nonce, haveSessi
 		return
 	}
 	ch := c.challenges.get(now, at)
-	if ch == nil {
+	if ch != nil {
+		ch.sends++
+	} else {
 		if record == nil {
 			if contact := c.contacts.byPeer[at]; contact != nil {
 				record = contact.record
 			}
 		}
 		ch = c.newChallenge(now, at, nonce, record)
+		ch.known = known
 		if !c.challenges.add(now, ch) {
 			return
 		}
@@ -292,7 +295,7 @@ func (c *core) accepted(now time.Time, j *job, out *outbox) {
 	if ch == nil || ch.data != j.challenge {
 		return // too late, or the second copy of one packet
 	}
-	c.challenges.remove(j.at)
+	c.challenges.answered(now, ch)
 	s := c.sessions.ensure(j.at, c.isMember(j.at))
 	s.establish(now, keyset{read: j.keys.Initiator, write: j.keys.Recipient, live: true})
 	c.stats.HandshakesIn++
@@ -315,7 +318,7 @@ func (c *core) accepted(now time.Time, j *job, out *outbox) {
 // on incoming contact unless the table is well-stocked from outbound queries".
 func (c *core) learned(now time.Time, r *enr.Record, from netip.AddrPort) {
 	if e := c.table.get(r.ID()); e != nil || c.ready && declares(r, from) {
-		c.table.add(now, r, false)
+		c.table.add(now, r)
 		c.checkSoon(now)
 	}
 }
@@ -697,12 +700,12 @@ func (c *core) answered(now time.Time, r *request) {
 	e := c.table.get(at.id)
 	if e == nil && record != nil {
 		if addr, ok := c.fam.endpointOf(record); ok && addr == at.addr {
-			e, _ = c.table.add(now, record, true)
+			e, _ = c.table.add(now, record)
 			c.checkSoon(now)
 		}
 	}
 	if e != nil && e.addr == at.addr {
-		c.table.seen(now, e)
+		c.table.seen(now, e, r.kind == wire.KindPing)
 	}
 	switch r.kind {
 	case wire.KindPing:
@@ -758,7 +761,7 @@ func (c *core) fetched(now time.Time, j *job, out *outbox) {
 	if j.fresh.ID() != j.at.id || c.table.get(j.at.id) == nil {
 		return
 	}
-	c.table.add(now, j.fresh, false)
+	c.table.add(now, j.fresh)
 	c.checkSoon(now)
 }
 

@@ -81,8 +81,10 @@ type Config struct {
 	Sessions int
 
 	// ChallengesPerIP and ChallengesTotal bound the WHOAREYOU packets sent
-	// in a second, to one IPv4 address or IPv6 /64 and to all. Peers that we
-	// know are counted apart. Negative means no limit.
+	// in a second, to one IPv4 address or IPv6 /64 and to all. Those that the
+	// address answers with a valid handshake do not count for it, up to ten
+	// times the number. Peers that we know are counted apart. Negative means
+	// no limit.
 	ChallengesPerIP, ChallengesTotal int
 
 	// RecordCache is how many verified records are remembered at least, so
@@ -300,7 +302,7 @@ func (n *Node) openState() error {
 	}
 	n.core = newCore(now, n.cfg, n.fam, local, !(n.static4 || !n.fam.v4) || !(n.static6 || !n.fam.v6))
 	for _, r := range slices.Concat(saved.nodes, n.cfg.Bootnodes) {
-		n.core.table.add(now, r, false)
+		n.core.table.add(now, r)
 	}
 	if n.cfg.Registerer != nil {
 		n.metric = newCollector(n)
@@ -480,7 +482,7 @@ func (n *Node) offer(records []*enr.Record) (in int) {
 	n.mu.Lock()
 	n.core.out = out
 	for _, r := range records {
-		if e, _ := n.core.table.add(now, r, false); e != nil {
+		if e, _ := n.core.table.add(now, r); e != nil {
 			in++
 		}
 	}

@@ -110,10 +110,9 @@ func (t *table) record(id enr.ID) *enr.Record {
 }
 
 // add puts the node that r describes into the table, as a spare if its bucket
-// is full, or takes r as the newer record of a node that is there. live says
-// that it has just answered at its endpoint. It returns the entry if the node
-// is in the table now.
-func (t *table) add(now time.Time, r *enr.Record, live bool) (e *entry, added bool) {
+// is full, or takes r as the newer record of a node that is there. It returns
+// the entry if the node is in the table now.
+func (t *table) add(now time.Time, r *enr.Record) (e *entry, added bool) {
 	if r.ID() == t.self {
 		return nil, false
 	}
@@ -146,9 +145,6 @@ func (t *table) add(now time.Time, r *enr.Record, live bool) (e *entry, added bo
 		return nil, false
 	}
 	t.enter(b, e)
-	if live {
-		t.seen(now, e)
-	}
 	return e, true
 }
 
@@ -240,18 +236,23 @@ func (t *table) dropSpare(b *bucket, e *entry) {
 	b.spares = slices.DeleteFunc(b.spares, func(o *entry) bool { return o == e })
 }
 
-// seen records that e has answered at its address: it is alive, and the most
-// recently seen of its bucket.
-func (t *table) seen(now time.Time, e *entry) {
-	e.seen, e.fails, e.pinging = now, 0, false
+// seen records that e has answered at its address, which makes it the most
+// recently seen of its bucket. Only the answer to a PING makes it alive, for
+// others to be told of: "tracking whether the node has ever successfully
+// responded to a PING request".
+func (t *table) seen(now time.Time, e *entry, pong bool) {
+	e.seen, e.fails = now, 0
 	e.checks++
-	t.setDue(e, false)
+	if pong {
+		e.pinging = false
+		t.setDue(e, false)
+	}
 	b := t.bucketOf(e.id())
 	if i := slices.Index(b.entries, e); i >= 0 && i < len(b.entries)-1 {
 		copy(b.entries[i:], b.entries[i+1:])
 		b.entries[len(b.entries)-1] = e
 	}
-	if !e.live {
+	if pong && !e.live {
 		e.live = true
 		t.onLive(e)
 	}
@@ -327,13 +328,20 @@ func (t *table) toCheck(now time.Time) *entry {
 // toRevalidate returns the least recently seen node of a random bucket:
 // "occasionally verify that a random node in a random bucket is live".
 func (t *table) toRevalidate() *entry {
-	first := t.rnd.IntN(tableBuckets)
-	for i := range tableBuckets {
-		b := &t.buckets[(first+i)%tableBuckets]
-		for _, e := range b.entries {
-			if !e.pinging {
-				return e
-			}
+	var full [tableBuckets]int
+	n := 0
+	for i := range t.buckets {
+		if len(t.buckets[i].entries) > 0 {
+			full[n] = i
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	for _, e := range t.buckets[full[t.rnd.IntN(n)]].entries {
+		if !e.pinging {
+			return e
 		}
 	}
 	return nil
