@@ -66,6 +66,8 @@ func newRoot(e *env) *cobra.Command {
 		newRendezvousCmd(e),
 		newPubCmd(e),
 		newSubCmd(e),
+		newENRCmd(e),
+		newDiscv5Cmd(e),
 	)
 	return root
 }
