@@ -68,7 +68,8 @@ async function discover(point, ns, limit, cookie) {
 }
 
 async function obey(words) {
-  const [verb, point, ns] = words
+  const [verb, point] = words
+  const ns = words[2] === '-' ? '' : words[2]
   switch (verb) {
     case 'register':
       return node.services.client.connect(multiaddr(point), async (p) => {
@@ -83,7 +84,12 @@ async function obey(words) {
       return discover(point, ns, words[3], words[4])
     }
     case 'unregister':
-      await node.services.client.connect(multiaddr(point), (p) => p.unregister(ns))
+      // The client closes the stream when the callback returns, and loses what
+      // it has only queued by then.
+      await node.services.client.connect(multiaddr(point), async (p) => {
+        await p.unregister(ns)
+        await new Promise((resolve) => setTimeout(resolve, 200))
+      })
       return { event: 'unregistered' }
     default:
       throw new Error(`unknown command ${words.join(' ')}`)
