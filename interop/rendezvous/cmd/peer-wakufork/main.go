@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	rendezvous "github.com/waku-org/go-libp2p-rendezvous"
 	sqlite "github.com/waku-org/go-libp2p-rendezvous/db/sqlite"
-	"github.com/libp2p/go-libp2p/core/host"
 
 	"github.com/muster-p2p/muster/interop/rendezvous/internal/gohost"
 	"github.com/muster-p2p/muster/interop/rendezvous/internal/peerproc"
