@@ -71,7 +71,10 @@ func (n *node) start(ctx context.Context, o *peerproc.Options) (err error) {
 		pubsub.WithPeerOutboundQueueSize(4096),
 		pubsub.WithValidateQueueSize(4096),
 	}
-	if o.Sign == "none" {
+	switch o.Sign {
+	case "lax":
+		opts = append(opts, pubsub.WithMessageSignaturePolicy(pubsub.LaxNoSign))
+	case "none":
 		opts = append(opts, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
 			pubsub.WithMessageIdFn(func(m *pb.Message) string { return peerproc.ContentID(m.GetData()) }))
 	}

@@ -15,7 +15,7 @@
 // Anything that goes wrong is {"event":"error","error":TEXT}. COUNT messages
 // of SIZE bytes are published as "TAG-I " and x to the end, for I from 0, as
 // fast as the implementation takes them; one that is refused is tried again.
-// Flags: --router gossipsub|floodsub, --sign strict|none, --px, --degree N.
+// Flags: --router gossipsub|floodsub, --sign strict|none|lax, --px, --degree N.
 package peerproc
 
 import (
@@ -39,7 +39,7 @@ const opTimeout = 60 * time.Second
 // Options are the flags of every peer.
 type Options struct {
 	Router string // gossipsub or floodsub
-	Sign   string // strict or none
+	Sign   string // strict, none or lax
 	PX     bool   // peer exchange in PRUNE
 	Degree int    // D = Dlo = Dhi, if not zero
 }
@@ -48,7 +48,7 @@ type Options struct {
 func Flags() *Options {
 	o := new(Options)
 	flag.StringVar(&o.Router, "router", "gossipsub", "gossipsub or floodsub")
-	flag.StringVar(&o.Sign, "sign", "strict", "strict or none")
+	flag.StringVar(&o.Sign, "sign", "strict", "strict, none, or lax where there is such a policy")
 	flag.BoolVar(&o.PX, "px", false, "peer exchange")
 	flag.IntVar(&o.Degree, "degree", 0, "mesh degree: D, Dlo and Dhi")
 	return o
