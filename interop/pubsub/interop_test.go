@@ -134,8 +134,11 @@ func resubscribe(t *testing.T, a, b *peer) {
 	waitMesh(t, a, b, 40*time.Second)
 	b.publish(tag, 5, size)
 	a.publish(tag+"-back", 5, size)
-	a.receives(tag, 5, sendTime)
 	b.receives(tag+"-back", 5, sendTime)
+	a.receives(tag, 5, sendTime)
+	if t.Failed() {
+		t.Logf("%s after %s came back: %v", b.name, a.name, b.state())
+	}
 }
 
 // restart kills the other peer; another takes its place.

@@ -115,7 +115,9 @@ func (p *peer) receives(tag string, count int, within time.Duration) {
 		ev = p.do("received", topic, tag)
 		return ev.Count >= count
 	}) {
-		p.t.Errorf("%s received %d of %d messages %q", p.name, ev.Count, count, tag)
+		state := p.state()
+		p.t.Errorf("%s received %d of %d messages %q; mesh %v, subscribers %v, counts %v, rejected %v, dropped %d",
+			p.name, ev.Count, count, tag, state.Mesh, state.Subscribers, state.Counts, state.Rejected, state.Dropped)
 	}
 	if ev.Duplicates > 0 || ev.Corrupt > 0 {
 		p.t.Errorf("%s received %d duplicates and %d corrupt messages %q", p.name, ev.Duplicates, ev.Corrupt, tag)
