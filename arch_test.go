@@ -26,6 +26,7 @@ var layers = map[string]int{
 	"pubsub/wire":            0,
 	"link/wire":              0,
 	"internal/simnet":        0,
+	"internal/groupcommit":   0,
 	"discv5":                 1,
 	"rendezvous":             1,
 	"rdv":                    1,

@@ -62,6 +62,7 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(
 		newVersionCmd(e),
 		newKeyCmd(e),
+		newRendezvousCmd(e),
 	)
 	return root
 }
