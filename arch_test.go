@@ -23,6 +23,7 @@ var layers = map[string]int{
 	"discv5/wire":            0,
 	"rendezvous/wire":        0,
 	"rdv/wire":               0,
+	"pubsub/pb":              0,
 	"pubsub/wire":            0,
 	"link/wire":              0,
 	"internal/simnet":        0,

@@ -63,6 +63,8 @@ func newRoot(e *env) *cobra.Command {
 		newVersionCmd(e),
 		newKeyCmd(e),
 		newRendezvousCmd(e),
+		newPubCmd(e),
+		newSubCmd(e),
 	)
 	return root
 }
