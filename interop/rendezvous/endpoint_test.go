@@ -100,7 +100,7 @@ func foreignProgram(t *testing.T, name string) string {
 // operation under one identity.
 type muster struct {
 	bin     string
-	waku    bool
+	dialect []string // flags of every client verb
 	point   string
 	key, me string
 }
@@ -117,9 +117,15 @@ func musterProgram(t *testing.T) string {
 	return bin
 }
 
-func newMusterClient(t *testing.T, waku bool) *muster {
+func newMusterClient(t *testing.T, family string) *muster {
 	t.Helper()
-	m := &muster{bin: musterProgram(t), waku: waku, key: filepath.Join(t.TempDir(), "key")}
+	m := &muster{bin: musterProgram(t), key: filepath.Join(t.TempDir(), "key")}
+	switch family {
+	case waku:
+		m.dialect = []string{"--waku"}
+	case peerInfo:
+		m.dialect = []string{"--legacy"}
+	}
 	out, err := exec.Command(m.bin, "key", "new", m.key).Output()
 	if err != nil {
 		t.Fatalf("muster key new: %v", err)
@@ -167,9 +173,7 @@ func (m *muster) run(args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
 	args = append([]string{"rendezvous"}, args...)
-	if m.waku {
-		args = append(args, "--waku")
-	}
+	args = append(args, m.dialect...)
 	cmd := exec.CommandContext(ctx, m.bin, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -86,7 +86,7 @@ func TestMusterClientOfForeign(t *testing.T) {
 		t.Run(impl.name, func(t *testing.T) {
 			t.Parallel()
 			client := implementation{name: "muster", family: impl.family, ttl: impl.ttl, shortTTL: impl.shortTTL}
-			newClient := func(t *testing.T) endpoint { return newMusterClient(t, impl.family == waku) }
+			newClient := func(t *testing.T) endpoint { return newMusterClient(t, impl.family) }
 			scenario{point: impl, client: client, newClient: newClient}.run(t, impl.start(t))
 		})
 	}
@@ -101,7 +101,7 @@ func TestMusterWithItself(t *testing.T) {
 			if dialect == waku {
 				impl.ttl, impl.noUnregister, impl.noPages = 20, true, "the protocol has no cookies"
 			}
-			newClient := func(t *testing.T) endpoint { return newMusterClient(t, dialect == waku) }
+			newClient := func(t *testing.T) endpoint { return newMusterClient(t, dialect) }
 			scenario{point: impl, client: impl, newClient: newClient}.run(t, startMusterPoint(t))
 		})
 	}
@@ -263,7 +263,7 @@ func TestOneNamespaceForAll(t *testing.T) {
 		implementation
 		endpoint
 	}
-	members := []member{{implementation{name: "muster", family: spr}, newMusterClient(t, false)}}
+	members := []member{{implementation{name: "muster", family: spr}, newMusterClient(t, spr)}}
 	for _, impl := range implementations {
 		if impl.family == spr || impl.family == legacy {
 			members = append(members, member{impl, impl.start(t)})

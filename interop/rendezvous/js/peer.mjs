@@ -31,6 +31,8 @@ const node = await createLibp2p({
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   connectionGater: { denyDialMultiaddr: () => false },
+  // The default refuses the sixth connection of an address within a second.
+  connectionManager: { inboundConnectionThreshold: Infinity },
   services: { identify: identify(), server: rendezvousServer({}), client: rendezvousClient({ autoDiscover: false }) },
 })
 
