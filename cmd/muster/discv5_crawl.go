@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/enr"
@@ -148,9 +145,4 @@ func (c *crawlReport) draw() {
 			fmt.Fprintf(c.e.stderr, "%4d %6d %s\n", d, n, strings.Repeat("#", max(n*barWidth/most, 1)))
 		}
 	}
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
