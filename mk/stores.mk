@@ -11,6 +11,6 @@ faults-store: ## kill -9, power loss, full disk, database away: all rounds, some
 		-run 'Kill|PowerLoss|Disk|Damaged|Broken|Away|Cut|Fail' ./rendezvous/pebblestore ./rendezvous/pgstore
 
 bench-store: ## cost of a commit per row, and opening with a million rows, for each store
-	$(PG) go test -run '^$$' -bench . -benchmem -timeout 30m $(STORES)
+	PG_FSYNC=on $(PG) go test -run '^$$' -bench . -benchmem -timeout 30m $(STORES)
 
 .PHONY: test-pg faults-store bench-store
