@@ -1,3 +1,5 @@
+//go:build unix
+
 package rendezvous_test
 
 import (
@@ -25,17 +27,6 @@ import (
 	"github.com/muster-p2p/muster/rendezvous/pebblestore"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
-
-// open is a point without limits, for benchmarks.
-func open(store rendezvous.Store) rendezvous.Config {
-	none := rendezvous.Rate{PerSecond: -1}
-	return rendezvous.Config{
-		Store:      store,
-		Limits:     rendezvous.Limits{PerPeer: -1, PerSource: -1, PerNet: -1, PerNamespace: -1, Total: -1, Bytes: -1},
-		Rates:      rendezvous.Rates{Peer: none, Source: none, Total: none},
-		MaxStreams: -1, MaxPeerStreams: -1,
-	}
-}
 
 // sizes are how many registrations there are at the start: 1 k, and with
 // MUSTER_BENCH_N=100000,1000000 more.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
