@@ -100,6 +100,7 @@ func (f *foreignFile) check(title string, b []byte) {
 		}
 	case wire.DiscoverResponse:
 		f.checkFound(title, what, &m)
+	default:
 	}
 }
 
