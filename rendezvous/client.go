@@ -88,6 +88,9 @@ const (
 	// maxCookie bounds a cookie that is kept for a point.
 	maxCookie = 4 << 10
 
+	// unregisterWait bounds the wait for a point to end the stream.
+	unregisterWait = 2 * time.Second
+
 	// keepStream is how long a stream that has proved good for more than one
 	// request stays open; points close it after a minute as a rule.
 	keepStream = 30 * time.Second
@@ -261,8 +264,10 @@ func (c *Client) Unregister(ctx context.Context, point peer.ID, ns string) error
 		s.abort()
 		return fmt.Errorf("unregister: %w", err)
 	}
-	// The point ends the stream when it has read ours to the end.
+	// The point ends the stream when it has read ours to the end; one that
+	// does not is not waited for.
 	_ = s.s.CloseWrite()
+	_ = s.s.SetReadDeadline(time.Now().Add(unregisterWait))
 	if _, err := s.r.ReadByte(); err == nil {
 		s.abort()
 		return nil

@@ -264,6 +264,11 @@ func (d *Discovery) Unsubscribe(ctx context.Context, ns string) error {
 	}
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
+	return d.unregister(ctx, ns)
+}
+
+// unregister asks all points to forget ns.
+func (d *Discovery) unregister(ctx context.Context, ns string) error {
 	var mu sync.Mutex
 	var errs []error
 	d.each(ctx, d.points(), func(p peer.ID) {
@@ -281,6 +286,7 @@ func (d *Discovery) Unsubscribe(ctx context.Context, ns string) error {
 func (d *Discovery) UnsubscribeLocally(ns string) {
 	d.mu.Lock()
 	a := d.adverts[ns]
+	delete(d.adverts, ns)
 	d.book.forget(ns, d.host.ID())
 	d.mu.Unlock()
 	if a != nil {

@@ -182,18 +182,17 @@ func (r *registry) entry(k Key) *entry {
 	return p.get(ns)
 }
 
-// known returns the record bytes of a live registration of the peer that are
-// equal to record, and their sequence number: they need not be verified again,
-// nor kept twice.
-func (r *registry) known(realm Realm, id peer.ID, record []byte) (same []byte, seq uint64, ok bool) {
+// known returns a registration of the peer with the same record bytes, or nil:
+// they need not be verified again, nor kept twice.
+func (r *registry) known(realm Realm, id peer.ID, record []byte) *entry {
 	p := r.realms[realm].peers[id]
 	if p == nil {
-		return nil, 0, false
+		return nil
 	}
 	tried := 0
 	for e := range p.entries {
 		if bytes.Equal(e.record, record) {
-			return e.record, e.seq, true
+			return e
 		}
 		// A peer has one record as a rule, and the old one until it has
 		// registered the new one everywhere.
@@ -201,7 +200,7 @@ func (r *registry) known(realm Realm, id peer.ID, record []byte) (same []byte, s
 			break
 		}
 	}
-	return nil, 0, false
+	return nil
 }
 
 // namespace and peer return the named state, made if need be.
@@ -287,8 +286,8 @@ func (r *registry) apply(now time.Time, changes []Change) {
 func (r *registry) set(realm *realmState, old *entry, c *Change, deadline int64) {
 	p := r.peer(realm, &c.Registration)
 	record := c.Record
-	if same, _, ok := r.known(c.Realm, c.Peer, record); ok {
-		record = same
+	if same := r.known(c.Realm, c.Peer, record); same != nil {
+		record = same.record
 	}
 	e := old
 	if e == nil {

@@ -184,11 +184,7 @@ func (x *session) access(op Op) error {
 // record checks the request's record and puts a copy of it into reg, unless
 // the peer is registered with the same bytes: those need no second look.
 func (x *session) record(reg *Registration) (err error) {
-	x.p.mu.RLock()
-	same, seq, ok := x.p.reg.known(x.realm, x.peer, x.in.Record)
-	x.p.mu.RUnlock()
-	if ok {
-		reg.Record, reg.Seq = same, seq
+	if x.known(reg) {
 		return nil
 	}
 	if x.p.cfg.LegacyPeerInfo && x.realm == RealmLibp2p {
@@ -206,6 +202,18 @@ func (x *session) record(reg *Registration) (err error) {
 	x.p.metrics.verified.Add(1)
 	reg.Record = bytes.Clone(x.in.Record)
 	return err
+}
+
+// known fills reg from a registration with the same record, if there is one.
+func (x *session) known(reg *Registration) bool {
+	x.p.mu.RLock()
+	defer x.p.mu.RUnlock()
+	e := x.p.reg.known(x.realm, x.peer, x.in.Record)
+	if e == nil {
+		return false
+	}
+	reg.Record, reg.Seq, reg.Form = e.record, e.seq, e.form
+	return true
 }
 
 // verifyWait bounds how long a request waits for a processor to verify its

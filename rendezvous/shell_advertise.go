@@ -107,16 +107,30 @@ func (d *Discovery) advertiser(ctx context.Context, ns string, ttl time.Duration
 // cancelled ends an advertiser whose caller has lost interest.
 func (d *Discovery) cancelled(a *advertiser) {
 	a.stop()
-	if !d.cfg.UnregisterOnCancel {
+	d.mu.Lock()
+	last := d.adverts[a.ns] == a
+	if last {
+		delete(d.adverts, a.ns)
+	}
+	d.mu.Unlock()
+	if last && d.cfg.UnregisterOnCancel {
+		d.start(func() { d.leave(a.ns) })
+	}
+}
+
+// leave unregisters ns, unless it is advertised again by now.
+func (d *Discovery) leave(ns string) {
+	ctx, cancel := context.WithTimeout(d.ctx, d.client.cfg.Timeout)
+	defer cancel()
+	d.mu.Lock()
+	again := d.adverts[ns] != nil
+	d.mu.Unlock()
+	if again {
 		return
 	}
-	d.start(func() {
-		ctx, cancel := context.WithTimeout(d.ctx, d.client.cfg.Timeout)
-		defer cancel()
-		if err := d.Unsubscribe(ctx, a.ns); err != nil {
-			d.cfg.Logger.Debug("unregister", "err", err)
-		}
-	})
+	if err := d.Unsubscribe(ctx, ns); err != nil {
+		d.cfg.Logger.Debug("unregister", "err", err)
+	}
 }
 
 // advertiseLoop refreshes until ctx ends.
