@@ -100,6 +100,40 @@ func (p policy) candidates(peer []netip.AddrPort) []netip.AddrPort {
 	return out
 }
 
+// A lane is a candidate with what may be tried on the way to it.
+type lane struct {
+	addr netip.AddrPort
+
+	// punch says that primes may help: there may be a firewall on the way.
+	punch bool
+
+	// head says that the first attempts are primes, because there is a NAT on
+	// this side. Where there is none, a prime gets one hop farther, and
+	// nothing is lost by a SYN that comes too early but the SYN.
+	head bool
+}
+
+// lanes returns the candidates with what may be tried on the way to each.
+// Primes says whether primes can be made, and the peer ignores them.
+func (p policy) lanes(peer []netip.AddrPort, primes bool) []lane {
+	var out []lane
+	for _, a := range p.candidates(peer) {
+		// Behind one NAT with the peer, nothing is far enough for a prime to
+		// end on the way.
+		punch := primes && a.Addr() != p.observed && PublicSpaces.IncludesAddr(a.Addr())
+		out = append(out, lane{addr: a, punch: punch, head: punch && p.translated(a.Addr())})
+	}
+	return out
+}
+
+// translated reports whether a NAT changes the source of what this host sends
+// to ip, as far as it can tell.
+func (p policy) translated(ip netip.Addr) bool {
+	return ip.Is4() && !slices.ContainsFunc(p.net.addrs, func(n netip.Prefix) bool {
+		return n.Addr().Is4() && (n.Addr() == p.observed || p.observed.Is6() && SpacePublic4.MatchesAddr(n.Addr()))
+	})
+}
+
 // nearness orders candidates: the nearer the peer, the cheaper the path; and
 // IPv6 has no NAT to wait for.
 func nearness(ip netip.Addr) int {

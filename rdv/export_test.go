@@ -40,15 +40,32 @@ const (
 	Unreachable = outcomeUnreachable
 
 	PrimeHead   = primeHead
-	PrimeStep   = primeStep
 	RaceTurn    = raceTurn
 	MaxAttempts = maxAttempts
 	MaxAll      = maxAttemptsAll
 )
 
+// A Lane is what a race is told of a candidate.
+type Lane struct {
+	Addr        netip.AddrPort
+	Punch, Head bool
+}
+
 // NewRace is newRace.
-func NewRace(now time.Time, method string, primes bool, candidates []netip.AddrPort) *Race {
-	return newRace(now, method, primes, candidates)
+func NewRace(now time.Time, method string, lanes ...Lane) *Race {
+	var in []lane
+	for _, l := range lanes {
+		in = append(in, lane{l.Addr, l.Punch, l.Head})
+	}
+	return newRace(now, method, in)
+}
+
+// Lanes is newPolicy and lanes.
+func Lanes(n Network, port uint16, observed *netip.AddrPort, peer []netip.AddrPort, primes bool) (out []Lane) {
+	for _, l := range newPolicy(DefaultSpaces, n, port, observed, peer).lanes(peer, primes) {
+		out = append(out, Lane{l.addr, l.punch, l.head})
+	}
+	return out
 }
 
 func (r *race) Advance(now time.Time) []Attempt          { return r.advance(now) }
@@ -58,6 +75,7 @@ func (r *race) Next() time.Time                          { return r.next }
 func (r *race) Hopeless(barren bool) bool                { return r.hopeless(barren) }
 func (a attempt) TTL() int                               { return a.ttl }
 func (a attempt) Until() time.Time                       { return a.until }
+func (a attempt) Full() bool                             { return a.full }
 func (a attempt) Candidate() int                         { return a.candidate }
 
 // DefaultWait is defaultWait.

@@ -18,13 +18,6 @@ const (
 	// near each other hear from a server far away.
 	primeHead = 10 * time.Millisecond
 
-	// primeStep is the time between two primes within primeHead. A prime that
-	// gets farther than it should leaves its sequence number with a NAT over
-	// there, which takes the next SYN for an impostor's unless that number is
-	// less than 64 KiB on: some 4 ms of the clock that numbers come from
-	// (RFC 6528, section 3).
-	primeStep = 2500 * time.Microsecond
-
 	// raceTurn is how long one side primes while the other dials, after a
 	// refusal showed that neither gets through by itself.
 	raceTurn = 250 * time.Millisecond
@@ -35,7 +28,7 @@ const (
 
 	// maxAttempts bounds the attempts at one candidate, maxAttemptsAll those
 	// of a race: enough for some two seconds of trying, and no scan.
-	maxAttempts    = 28
+	maxAttempts    = 24
 	maxAttemptsAll = 64
 
 	// minTTL and maxTTL are the hops that primes may make: out of one's own
@@ -55,8 +48,14 @@ type attempt struct {
 	// side's SYN to come through.
 	ttl int
 
-	// until is when to give up, zero for the end of the race.
+	// until is when a prime ends. Zero: the attempt may last to the end of
+	// the race.
 	until time.Time
+
+	// full says that when the prime ends, a usual SYN is to follow in the same
+	// instant: on a port that is closed for a moment the peer's SYN would find
+	// no one to answer it as the NATs on this side expect.
+	full bool
 }
 
 // An outcome is how an attempt ended without a connection.
@@ -81,28 +80,20 @@ type race struct {
 }
 
 type racer struct {
-	addr     netip.AddrPort
-	punch    bool // there may be a NAT or a firewall on the way
+	lane
 	attempts int
 	refusals int
-	head     time.Time // until when the first primes are made
 	due      time.Time // of the next attempt; zero: none planned
 	pending  bool
 
 	unreachable bool // this host has no way there
 }
 
-// newRace plans a race over the candidates, which are dialled in their order.
-// If primes cannot be made, no attempt has a ttl.
-func newRace(now time.Time, method string, primes bool, candidates []netip.AddrPort) *race {
+// newRace plans a race over the lanes, which are entered in their order.
+func newRace(now time.Time, method string, lanes []lane) *race {
 	r := &race{accepting: method == wire.Accept, start: now}
-	for i, a := range candidates {
-		space := AddrSpaceFrom(a.Addr())
-		r.candidates = append(r.candidates, racer{
-			addr:  a,
-			punch: primes && PublicSpaces.Includes(space),
-			due:   now.Add(time.Duration(i) * racePace),
-		})
+	for i, l := range lanes {
+		r.candidates = append(r.candidates, racer{lane: l, due: now.Add(time.Duration(i) * racePace)})
 	}
 	r.plan()
 	return r
@@ -121,7 +112,11 @@ func (r *race) advance(now time.Time) (start []attempt) {
 			continue
 		}
 		a := attempt{candidate: i, addr: c.addr}
-		a.ttl, a.until = r.prime(now, c)
+		if c.attempts == 0 && c.head {
+			a.ttl, a.until, a.full = minTTL, now.Add(primeHead), true
+		} else {
+			a.ttl, a.until = r.prime(now, c)
+		}
 		c.attempts++
 		r.attempts++
 		c.pending = true
@@ -132,22 +127,12 @@ func (r *race) advance(now time.Time) (start []attempt) {
 }
 
 // prime returns the hop limit and the end of the next attempt at c, zero if it
-// is not a prime. The first few are, on both sides. After a refusal the
-// sides take turns, as one of them has to be seen: the acceptor primes first.
-// Both began when the server told them of each other, so they agree on whose
-// turn it is without a word.
+// is not a prime. After a refusal the sides take turns, as one of them has to
+// be seen: the acceptor primes first. Both began when the server told them of
+// each other, so they agree on whose turn it is without a word.
 func (r *race) prime(now time.Time, c *racer) (ttl int, until time.Time) {
-	if !c.punch {
-		return 0, time.Time{}
-	}
-	if c.attempts == 0 {
-		c.head = now.Add(primeHead)
-	}
-	if now.Before(c.head) {
-		return minTTL, now.Add(primeStep)
-	}
 	turn := now.Sub(r.start) / raceTurn
-	if c.refusals == 0 || (turn%2 == 0) != r.accepting {
+	if !c.punch || c.refusals == 0 || (turn%2 == 0) != r.accepting {
 		return 0, time.Time{}
 	}
 	return minTTL + int(turn/2)%(maxTTL-minTTL+1), r.start.Add((turn + 1) * raceTurn)

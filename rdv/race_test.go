@@ -1,6 +1,7 @@
 package rdv_test
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -11,6 +12,14 @@ var t0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func at(ms int) time.Time { return t0.Add(time.Duration(ms) * time.Millisecond) }
 
+// natted returns lanes of a host behind a NAT.
+func natted(addrs ...string) (lanes []rdv.Lane) {
+	for _, a := range addrPorts(addrs...) {
+		lanes = append(lanes, rdv.Lane{Addr: a, Punch: true, Head: true})
+	}
+	return lanes
+}
+
 func one(t *testing.T, as []rdv.Attempt) rdv.Attempt {
 	t.Helper()
 	if len(as) != 1 {
@@ -19,26 +28,18 @@ func one(t *testing.T, as []rdv.Attempt) rdv.Attempt {
 	return as[0]
 }
 
-// TestRacePrimesThenDials walks through the usual case: a prime that nobody
-// answers, and a plain dial right after.
+// TestRacePrimesThenDials: behind a NAT, the first SYN is a prime, and a full
+// one follows.
 func TestRacePrimesThenDials(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{rdv.DIAL, rdv.ACCEPT} {
-		r := rdv.NewRace(t0, method, true, addrPorts("198.51.100.9:41000"))
-		now := t0
-		for now.Before(t0.Add(rdv.PrimeHead)) {
-			a := one(t, r.Advance(now))
-			if a.TTL() == 0 || !a.Until().Equal(now.Add(rdv.PrimeStep)) {
-				t.Fatalf("%s: after %v: %+v is no short prime", method, now.Sub(t0), a)
-			}
-			if !r.Next().IsZero() || len(r.Advance(now)) != 0 {
-				t.Errorf("%s: something is due beside a pending attempt", method)
-			}
-			now = a.Until()
-			r.Failed(now, 0, rdv.Expired)
+		r := rdv.NewRace(t0, method, natted("198.51.100.9:41000")...)
+		a := one(t, r.Advance(t0))
+		if a.TTL() == 0 || !a.Until().Equal(t0.Add(rdv.PrimeHead)) || !a.Full() {
+			t.Fatalf("%s: %+v is no prime with a full SYN after it", method, a)
 		}
-		if a := one(t, r.Advance(now)); a.TTL() != 0 || !a.Until().IsZero() {
-			t.Errorf("%s: attempt %+v is no plain dial", method, a)
+		if !r.Next().IsZero() || len(r.Advance(at(5))) != 0 {
+			t.Errorf("%s: something is due beside a pending attempt", method)
 		}
 	}
 }
@@ -49,10 +50,8 @@ func TestRaceTakesTurnsAfterRefusals(t *testing.T) {
 	t.Parallel()
 	var races [2]*rdv.Race
 	for i, method := range []string{rdv.DIAL, rdv.ACCEPT} {
-		r := rdv.NewRace(t0, method, true, addrPorts("198.51.100.9:41000"))
+		r := rdv.NewRace(t0, method, natted("198.51.100.9:41000")...)
 		r.Advance(t0)
-		r.Failed(at(10), 0, rdv.Expired)
-		r.Advance(at(10))
 		r.Failed(at(20), 0, rdv.Refused)
 		races[i] = r
 	}
@@ -84,23 +83,56 @@ func TestRaceTakesTurnsAfterRefusals(t *testing.T) {
 	}
 }
 
-func TestRaceDoesNotPrimeOnOneNetwork(t *testing.T) {
+// TestRaceWithoutNAT: where nothing translates, the first SYN is a full one,
+// and primes come only after a refusal.
+func TestRaceWithoutNAT(t *testing.T) {
 	t.Parallel()
-	r := rdv.NewRace(t0, rdv.DIAL, true, addrPorts("127.0.0.1:41000", "192.168.1.7:41000"))
-	for _, a := range append(r.Advance(t0), r.Advance(at(1))...) {
-		if a.TTL() != 0 {
+	r := rdv.NewRace(t0, rdv.ACCEPT, rdv.Lane{Addr: addrPorts("198.51.100.9:41000")[0], Punch: true})
+	if a := one(t, r.Advance(t0)); a.TTL() != 0 {
+		t.Errorf("%+v is a prime", a)
+	}
+	r.Failed(at(10), 0, rdv.Refused)
+	if a := one(t, r.Advance(r.Next())); a.TTL() == 0 {
+		t.Errorf("%+v is no prime", a)
+	}
+	r = rdv.NewRace(t0, rdv.ACCEPT, rdv.Lane{Addr: addrPorts("192.168.1.7:41000")[0]})
+	for range 5 {
+		if a := one(t, r.Advance(r.Next())); a.TTL() != 0 {
 			t.Errorf("%+v is a prime", a)
 		}
+		r.Failed(r.Next(), 0, rdv.Refused)
+		r.Failed(t0, 0, rdv.Refused)
 	}
-	r = rdv.NewRace(t0, rdv.DIAL, false, addrPorts("198.51.100.9:41000"))
-	if a := one(t, r.Advance(t0)); a.TTL() != 0 {
-		t.Errorf("%+v is a prime where there can be none", a)
+}
+
+func TestLanes(t *testing.T) {
+	t.Parallel()
+	direct := netip.MustParseAddrPort("192.168.1.100:40000") // the server sees the host as it is
+	for _, c := range []struct {
+		name     string
+		observed netip.AddrPort
+		peer     string
+		primes   bool
+		want     rdv.Lane
+	}{
+		{"behind a NAT", observed, "198.51.100.9:41000", true, rdv.Lane{Punch: true, Head: true}},
+		{"primes cannot be made", observed, "198.51.100.9:41000", false, rdv.Lane{}},
+		{"no NAT", direct, "198.51.100.9:41000", true, rdv.Lane{Punch: true}},
+		{"behind the same NAT", observed, "203.0.113.7:41000", true, rdv.Lane{}},
+		{"on the same network", observed, "192.168.1.7:41000", true, rdv.Lane{}},
+		{"IPv6 has no NAT", observed, "[2001:db8:2::5]:41000", true, rdv.Lane{Punch: true}},
+	} {
+		c.want.Addr = netip.MustParseAddrPort(c.peer)
+		got := rdv.Lanes(home, ownPort, &c.observed, addrPorts(c.peer), c.primes)
+		if len(got) != 1 || got[0] != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
 	}
 }
 
 func TestRaceIsPaced(t *testing.T) {
 	t.Parallel()
-	r := rdv.NewRace(t0, rdv.DIAL, true, addrPorts("192.168.1.7:41000", "[2001:db8:2::5]:41000", "198.51.100.9:41000"))
+	r := rdv.NewRace(t0, rdv.DIAL, natted("192.168.1.7:41000", "[2001:db8:2::5]:41000", "198.51.100.9:41000")...)
 	for i := range 3 {
 		if got := one(t, r.Advance(r.Next())).Candidate(); got != i {
 			t.Errorf("candidate %d, want %d", got, i)
@@ -113,9 +145,9 @@ func TestRaceIsPaced(t *testing.T) {
 func TestRaceIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 10} {
-		r := rdv.NewRace(t0, rdv.DIAL, true, addrPorts(
+		r := rdv.NewRace(t0, rdv.DIAL, natted(
 			"198.51.100.1:41000", "198.51.100.2:41000", "198.51.100.3:41000", "198.51.100.4:41000", "198.51.100.5:41000",
-			"198.51.100.6:41000", "198.51.100.7:41000", "198.51.100.8:41000", "198.51.100.9:41000", "198.51.100.10:41000")[:n])
+			"198.51.100.6:41000", "198.51.100.7:41000", "198.51.100.8:41000", "198.51.100.9:41000", "198.51.100.10:41000")[:n]...)
 		total := 0
 		for now := t0; !r.Next().IsZero(); {
 			now = r.Next()
@@ -132,11 +164,11 @@ func TestRaceIsBounded(t *testing.T) {
 
 func TestRaceKnowsWhenItIsHopeless(t *testing.T) {
 	t.Parallel()
-	none := rdv.NewRace(t0, rdv.DIAL, true, nil)
+	none := rdv.NewRace(t0, rdv.DIAL)
 	if none.Hopeless(false) || !none.Hopeless(true) {
 		t.Error("without candidates, it depends on whether others can reach this side")
 	}
-	r := rdv.NewRace(t0, rdv.DIAL, true, addrPorts("198.51.100.9:41000", "[2001:db8:2::5]:41000"))
+	r := rdv.NewRace(t0, rdv.DIAL, natted("198.51.100.9:41000", "[2001:db8:2::5]:41000")...)
 	r.Advance(at(1))
 	r.Failed(at(1), 0, rdv.Unreachable)
 	if r.Hopeless(false) {
@@ -150,7 +182,7 @@ func TestRaceKnowsWhenItIsHopeless(t *testing.T) {
 
 func TestRaceLeavesTheTakenAndTheConnected(t *testing.T) {
 	t.Parallel()
-	r := rdv.NewRace(t0, rdv.DIAL, true, addrPorts("192.168.1.7:41000", "198.51.100.9:41000"))
+	r := rdv.NewRace(t0, rdv.DIAL, natted("192.168.1.7:41000", "198.51.100.9:41000")...)
 	r.Advance(at(1))
 	r.Failed(at(1), 0, rdv.Taken)
 	r.Connected(1)

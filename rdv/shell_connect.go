@@ -194,15 +194,15 @@ func (s *session) newHunt(ctx context.Context) *hunt {
 	h := &hunt{s: s, found: make(chan *Conn), reports: make(chan report)}
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	h.policy = newPolicy(s.spaces, s.net, s.sock.port, s.meta.ObservedAddr, s.meta.PeerAddrs)
-	candidates := h.policy.candidates(s.meta.PeerAddrs)
+	lanes := h.policy.lanes(s.meta.PeerAddrs, canPrime && s.ext.Prime)
 	if s.sock.port == 0 || s.ext.Relay {
-		candidates = nil
+		lanes = nil
 		h.barren = true
-	} else if len(candidates) == 0 {
+	} else if len(lanes) == 0 {
 		h.barren = !slices.ContainsFunc(s.meta.PeerAddrs, h.policy.admits)
 	}
-	s.log.DebugContext(ctx, "candidates", "dial", candidates, "proof", s.ext.Nonce != nil)
-	h.race = newRace(time.Now(), s.method, canPrime && s.ext.Prime, candidates)
+	s.log.DebugContext(ctx, "candidates", "lanes", lanes, "proof", s.ext.Nonce != nil)
+	h.race = newRace(time.Now(), s.method, lanes)
 	return h
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"syscall"
 )
 
@@ -14,7 +13,7 @@ import (
 // option that only Linux has.
 const canPrime = false
 
-func dialPrimed(context.Context, uint16, netip.AddrPort, int) (net.Conn, error) {
+func dialPrimed(context.Context, uint16, attempt) (net.Conn, error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -63,13 +63,8 @@ func (s *socket) dialer() *net.Dialer {
 
 // dial makes one attempt.
 func (s *socket) dial(ctx context.Context, a attempt) (net.Conn, error) {
-	if !a.until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, a.until)
-		defer cancel()
-	}
 	if a.ttl != 0 {
-		return dialPrimed(ctx, s.port, a.addr, a.ttl)
+		return dialPrimed(ctx, s.port, a)
 	}
 	network := "tcp6"
 	if a.addr.Addr().Is4() {

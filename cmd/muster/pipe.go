@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"github.com/muster-p2p/muster/rdv"
 )
@@ -166,11 +165,6 @@ func pipeError(ctx context.Context, sending, receiving error) error {
 	default:
 		return nil
 	}
-}
-
-func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // newProgress counts bytes of both directions; if in is a file, towards its
