@@ -209,7 +209,7 @@ func relay(_ context.Context, s *server, n int, each int64) (figures, error) {
 // fairness lets 100 pairs send as fast as they can, and compares what each
 // got through.
 func fairness(_ context.Context, s *server) (figures, error) {
-	const n, warmUp, length = 100, time.Second, 5 * time.Second
+	const n, warmUp, length = 100, time.Second, 10 * time.Second
 	pairs, err := s.relayedPairs(n)
 	if err != nil {
 		return nil, err

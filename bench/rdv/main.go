@@ -61,7 +61,7 @@ var lines = []line{
 	{"relay1", "gbit", "Gbit/s", "throughput, 1 pair", ""},
 	{"relay100", "cpu", "s/GB", "server CPU, 100 pairs", "ratio at most 0.35"},
 	{"relay100", "gbit", "Gbit/s", "throughput, 100 pairs", ""},
-	{"fair", "spread", "x", "fastest to slowest of 100 pairs over 5 s", "ours at most 1.5"},
+	{"fair", "spread", "x", "fastest to slowest of 100 pairs over 10 s", "ours at most 1.5"},
 	{"stuck", "left", "", "of 5,000 stuck connections, left after 15 s", "ours 0"},
 	{"stuck", "seconds", "s", "until the last of them was gone (15: never)", "ours at most 12"},
 	{"stuck", "fds", "", "file descriptors more than before", "ours at most 5"},
