@@ -260,11 +260,7 @@ func (ps *PubSub) sendDontWant(t *topicState, from *Peer, author peer.ID, id str
 
 // identify gives a message that was made by hand its id and key.
 func (ps *PubSub) identify(m *Message) error {
-	fn := ps.cfg.MessageID
-	if t := (*ps.topics.Load())[m.GetTopic()]; t != nil && t.idFn != nil {
-		fn = t.idFn
-	}
-	m.ID = fn(m.Message)
+	m.ID = ps.messageID(m.Message)
 	m.key = ps.seen.hash.key(m.ID)
 	return nil
 }
