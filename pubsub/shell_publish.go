@@ -214,6 +214,8 @@ func (v routerView) EnoughPeers(topic string, suggested int) bool {
 	return enough
 }
 
+// signScratch is memory for the bytes that are signed, as long as a message.
+// The collector takes back what is not in use.
 var signScratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // compose makes, signs and encodes a message of ours.
@@ -254,9 +256,7 @@ func (ps *PubSub) compose(t *topicState, data []byte, o *PublishOptions) (*Messa
 func sign(f *wire.Fields, key crypto.PrivKey, author peer.ID) error {
 	scratch := signScratch.Get().(*[]byte)
 	b, err := signFields(f, key, author, *scratch)
-	if cap(b) <= maxScratch {
-		*scratch = b
-	}
+	*scratch = b
 	signScratch.Put(scratch)
 	return err
 }
