@@ -30,8 +30,6 @@ type stranger struct {
 	iwants   int // IWANT entries
 	grafts   int
 	prunes   []uint64 // their back-offs
-	dontWant []string
-	ended    bool // the target ended its stream to us
 }
 
 // newStranger connects to target and opens a stream of the protocol.
@@ -53,24 +51,24 @@ func (x *stranger) open(target host.Host, proto protocol.ID) {
 	x.s = s
 }
 
-func (x *stranger) listen(s network.Stream) {
+func (x *stranger) listen(s network.Stream) { each(s, x.note) }
+
+// each calls f with every RPC of a stream. The RPC is f's while it runs.
+func each(s network.Stream, f func(*wire.RPC)) {
 	br := bufio.NewReader(s)
 	lim := wire.Limits{RPC: 8 << 20}.WithDefaults()
 	var rpc wire.RPC
 	for {
 		n, err := binary.ReadUvarint(br)
 		if err != nil {
-			break
+			return
 		}
 		b := make([]byte, n)
 		if _, err := io.ReadFull(br, b); err != nil || rpc.Decode(b, &lim) != nil {
-			break
+			return
 		}
-		x.note(&rpc)
+		f(&rpc)
 	}
-	x.mu.Lock()
-	x.ended = true
-	x.mu.Unlock()
 }
 
 func (x *stranger) note(rpc *wire.RPC) {
@@ -83,11 +81,6 @@ func (x *stranger) note(rpc *wire.RPC) {
 		x.iwants++
 		for _, id := range w.IDs {
 			x.iwant = append(x.iwant, string(id))
-		}
-	}
-	for _, w := range rpc.IDontWant {
-		for _, id := range w.IDs {
-			x.dontWant = append(x.dontWant, string(id))
 		}
 	}
 	x.grafts += len(rpc.Graft)
