@@ -11,10 +11,11 @@ import (
 // words of RFC 4787, sections 4.1 (mapping) and 5 (filtering).
 type Behavior int
 
+// How much of the far end counts.
 const (
-	EndpointIndependent     Behavior = iota
-	AddressDependent                 // the far address
-	AddressAndPortDependent          // the far address and port
+	EndpointIndependent     Behavior = iota // nothing
+	AddressDependent                        // its address
+	AddressAndPortDependent                 // its address and port
 )
 
 func (b Behavior) String() string {

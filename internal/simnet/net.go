@@ -37,6 +37,7 @@ type Datagram struct {
 // Fate is what a tap decides for a datagram.
 type Fate int
 
+// The fates.
 const (
 	Pass Fate = iota // go on as if nobody had looked
 	Drop             // lost
