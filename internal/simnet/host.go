@@ -3,6 +3,7 @@ package simnet
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -28,6 +29,25 @@ type Host struct {
 
 // Addrs returns the host's addresses, in the order they were given.
 func (h *Host) Addrs() []netip.Addr { return slices.Clone(h.addrs) }
+
+// Leave closes the host's sockets and takes its addresses off the segment, as
+// when a machine is unplugged. They can be given to another host.
+func (h *Host) Leave() {
+	h.mu.Lock()
+	open := slices.Collect(maps.Values(h.ports))
+	h.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close() // cannot fail on an open socket
+	}
+	if h.nat == nil {
+		h.net.public.detach(h.addrs)
+		return
+	}
+	h.nat.inside.detach(h.addrs)
+	if h.nat.cfg.Transparent {
+		h.nat.outerSegment().detach(h.addrs)
+	}
+}
 
 // ListenUDP opens a socket on all addresses of the host. Port 0 takes a free
 // one. The error is a *net.OpError around EADDRINUSE, or net.ErrClosed after

@@ -196,6 +196,14 @@ func (s *segment) attach(d device, addrs []netip.Addr) {
 	}
 }
 
+func (s *segment) detach(addrs []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range addrs {
+		delete(s.devices, a)
+	}
+}
+
 func (s *segment) owner(a netip.Addr) (device, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -280,6 +280,22 @@ func TestSocketContract(t *testing.T) {
 	})
 }
 
+func TestHostLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := simnet.New(simnet.Config{})
+		defer n.Close()
+		h := n.Host(addr("192.0.2.1"))
+		a, b := listen(t, h, 1), listen(t, n.Host(addr("192.0.2.2")), 1)
+		h.Leave()
+		if _, err := a.WriteTo(nil, b.LocalAddr()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("write after it left: %v", err)
+		}
+		again := listen(t, n.Host(addr("192.0.2.1")), 1)
+		send(t, b, again.AddrPort(), "newcomer")
+		want(t, again, "newcomer")
+	})
+}
+
 func TestReadDeadlineMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{})
