@@ -84,7 +84,7 @@ func (p *rawPeer) aim(target *enr.Record) {
 	p.t.Helper()
 	to, ok := target.UDPEndpoint4()
 	if !ok {
-		p.t.Fatal("the target's record has no IPv4 endpoint")
+		to = castle // it does not know it yet
 	}
 	p.target, p.to, p.mask = target, to, wire.NewMask(target.ID())
 }
@@ -276,11 +276,10 @@ func (p *rawPeer) ping() bool {
 	return p.tryAwait(wire.KindPong, m.ReqID) != nil
 }
 
-// serve answers the target's requests until the socket is closed: PING with
-// what pong says, FINDNODE of distance 0 with the own record and of others
-// with what nodes says. Nil functions are honest and empty. The peer is
-// serve's alone from then on.
-func (p *rawPeer) serve(pong func(netip.AddrPort) netip.AddrPort, nodes func([]uint16) [][]byte) {
+// serve answers the target's requests until the socket is closed: with what
+// answer sends, or if it returns false, honestly. The peer is serve's alone
+// from then on.
+func (p *rawPeer) serve(answer func(m *wire.Message, from netip.AddrPort) bool) {
 	_ = p.conn.SetReadDeadline(time.Time{}) // an open socket
 	b := make([]byte, 2048)
 	for {
@@ -289,18 +288,18 @@ func (p *rawPeer) serve(pong func(netip.AddrPort) netip.AddrPort, nodes func([]u
 			return
 		}
 		m := p.open(b[:n])
-		if m == nil {
+		if m == nil || answer != nil && answer(m, from) {
 			continue
 		}
 		switch m.Kind {
 		case wire.KindPing:
-			seen := from
-			if pong != nil {
-				seen = pong(from)
-			}
-			p.reply(&wire.Message{Kind: wire.KindPong, ReqID: m.ReqID, Seq: p.record.Seq(), To: seen})
+			p.reply(&wire.Message{Kind: wire.KindPong, ReqID: m.ReqID, Seq: p.record.Seq(), To: from})
 		case wire.KindFindNode:
-			p.serveNodes(m, nodes)
+			nodes := &wire.Message{Kind: wire.KindNodes, ReqID: m.ReqID, Total: 1}
+			if len(m.Distances) > 0 && m.Distances[0] == 0 {
+				nodes.Records = [][]byte{p.record.Bytes()}
+			}
+			p.reply(nodes)
 		}
 	}
 }
@@ -308,20 +307,4 @@ func (p *rawPeer) serve(pong func(netip.AddrPort) netip.AddrPort, nodes func([]u
 // reply is send for serve, whose socket may be closed at any time.
 func (p *rawPeer) reply(m *wire.Message) {
 	_, _ = p.conn.WriteToUDPAddrPort(p.seal(m), p.to)
-}
-
-func (p *rawPeer) serveNodes(m *wire.Message, nodes func([]uint16) [][]byte) {
-	var records [][]byte
-	if nodes != nil {
-		records = nodes(m.Distances)
-	} else if len(m.Distances) > 0 && m.Distances[0] == 0 {
-		records = [][]byte{p.record.Bytes()}
-	}
-	const perPacket = 3 // three of 300 bytes fit
-	total := max(1, (len(records)+perPacket-1)/perPacket)
-	for range total {
-		k := min(perPacket, len(records))
-		p.reply(&wire.Message{Kind: wire.KindNodes, ReqID: m.ReqID, Total: uint64(total), Records: records[:k]})
-		records = records[k:]
-	}
 }

@@ -29,6 +29,14 @@ var castle = netip.MustParseAddrPort("192.0.2.1:30303")
 // besiege runs f in a bubble with a node whose Config is cfg; key, socket and
 // endpoint are set here.
 func besiege(t *testing.T, cfg discv5.Config, f func(*siege)) {
+	t.Helper()
+	cfg.Advertise = []netip.AddrPort{castle}
+	siegeOf(t, cfg, func(c *simnet.UDPConn) discv5.PacketConn { return c }, f)
+}
+
+// siegeOf is besiege with the endpoint left open and the socket dressed up.
+func siegeOf(t *testing.T, cfg discv5.Config, dress func(*simnet.UDPConn) discv5.PacketConn, f func(*siege)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &siege{t: t, at: castle}
 		s.net = simnet.New(simnet.Config{Seed: 1, Link: simnet.Delay(10 * time.Millisecond), Tap: s.count, Queue: 4096})
@@ -37,10 +45,7 @@ func besiege(t *testing.T, cfg discv5.Config, f func(*siege)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Key, cfg.Conns = testKey(t, 0), []discv5.PacketConn{conn}
-		if cfg.Advertise == nil {
-			cfg.Advertise = []netip.AddrPort{castle}
-		}
+		cfg.Key, cfg.Conns = testKey(t, 0), []discv5.PacketConn{dress(conn)}
 		if s.node, err = discv5.Listen(cfg); err != nil {
 			t.Fatal(err)
 		}
