@@ -36,7 +36,7 @@ func TestSybilsInOneNetwork(t *testing.T) {
 		sybils = 400
 		t.Log("400 sybils instead of 10,000: -short or -race")
 	}
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		honest := map[enr.ID]bool{}
 		for n := range 40 { // two in each of 20 /24s
 			base := worldAddr(1 + n/2).Addr().As4()
@@ -44,7 +44,7 @@ func TestSybilsInOneNetwork(t *testing.T) {
 			p := newRawPeer(t, s.net, 1+n, netip.AddrPortFrom(netip.AddrFrom4(base), 30303), s.node.LocalRecord())
 			p.connect()
 			honest[enr.ID(p.id)] = true
-			go p.serve(nil)
+			s.serve(p, nil)
 		}
 		time.Sleep(alive)
 		before, _ := s.seats(honest)
@@ -62,7 +62,7 @@ func TestSybilsInOneNetwork(t *testing.T) {
 			p := rawPeerOn(t, hosts[a], 1000+n, uint16(2000+n/250), s.node.LocalRecord())
 			p.connect()
 			evil[enr.ID(p.id)] = true
-			go p.serve(nil)
+			s.serve(p, nil)
 		}
 		time.Sleep(10 * time.Minute)
 		got, buckets := s.seats(evil)
@@ -87,7 +87,7 @@ func sybilAddr(n int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 7, by
 // "sessions of table members are not evicted by strangers."
 func TestStrangersDoNotEvictMembers(t *testing.T) {
 	const members, strangers = 8, 200
-	besiege(t, discv5.Config{Sessions: 32}, func(s *siege) {
+	besiege(t, discv5.Config{Sessions: 32}, func(t *testing.T, s *siege) {
 		var inside []*rawPeer
 		ids := map[enr.ID]bool{}
 		for n := range members {
@@ -136,7 +136,7 @@ func (c anyConn) LocalAddr() net.Addr {
 // "PONG liars from one /24 cannot move the ENR."
 func TestPongLiars(t *testing.T) {
 	lie := netip.MustParseAddrPort("203.0.113.9:666")
-	siegeOf(t, discv5.Config{}, func(c *simnet.UDPConn) discv5.PacketConn { return anyConn{c} }, func(s *siege) {
+	siegeOf(t, discv5.Config{}, func(c *simnet.UDPConn) discv5.PacketConn { return anyConn{c} }, func(t *testing.T, s *siege) {
 		liar := func(p *rawPeer) func(*wire.Message, netip.AddrPort) bool {
 			return func(m *wire.Message, _ netip.AddrPort) bool {
 				if m.Kind != wire.KindPing {
@@ -149,7 +149,7 @@ func TestPongLiars(t *testing.T) {
 		for n := range 50 {
 			p := newRawPeer(t, s.net, 500+n, netip.AddrPortFrom(sybilAddr(n), 30303), s.node.LocalRecord())
 			p.connect()
-			go p.serve(liar(p))
+			s.serve(p, liar(p))
 		}
 		time.Sleep(20 * time.Minute)
 		if ep, ok := s.node.LocalRecord().UDPEndpoint4(); ok {
@@ -157,7 +157,7 @@ func TestPongLiars(t *testing.T) {
 		}
 		for n := range 30 { // each in a /24 of its own
 			p := s.known(1 + n)
-			go p.serve(nil)
+			s.serve(p, nil)
 		}
 		time.Sleep(20 * time.Minute)
 		if ep, ok := s.node.LocalRecord().UDPEndpoint4(); !ok || ep != castle {
@@ -215,10 +215,10 @@ func TestNodesThatLie(t *testing.T) {
 		}, parts: 1, total: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			besiege(t, discv5.Config{}, func(s *siege) {
+			besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 				p := s.known(1)
 				record := tt.record(s)
-				go p.serve(func(m *wire.Message, _ netip.AddrPort) bool {
+				s.serve(p, func(m *wire.Message, _ netip.AddrPort) bool {
 					if m.Kind != wire.KindFindNode || len(m.Distances) != 1 || m.Distances[0] != 256 {
 						return false
 					}
@@ -250,7 +250,7 @@ func (s *siege) liarID() [32]byte { return signedRecord(s.t, testKey(s.t, 1), 1,
 
 // "unsolicited and late answers dropped and counted".
 func TestUnsolicitedAnswers(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		p := s.known(1)
 		before := tableIDs(s.node)
 		other := signedRecord(t, testKey(t, 50), 1, worldAddr(50))
@@ -273,7 +273,7 @@ func TestUnsolicitedAnswers(t *testing.T) {
 // against the victim.
 func TestRecordThatPointsAtAVictim(t *testing.T) {
 	victim := netip.MustParseAddrPort("203.0.113.5:53")
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		conn, err := s.net.Host(victim.Addr()).ListenUDP(victim.Port())
 		if err != nil {
 			t.Fatal(err)
@@ -281,7 +281,7 @@ func TestRecordThatPointsAtAVictim(t *testing.T) {
 		for n := range 16 {
 			p := s.known(1 + n)
 			p.record = signedRecord(t, p.key, 2, victim)
-			go p.serve(nil)
+			s.serve(p, nil)
 			p.reply(&wire.Message{Kind: wire.KindPing, ReqID: wire.NewReqID(77), Seq: 2})
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Minute)) // an open socket
@@ -302,7 +302,7 @@ func TestRecordThatPointsAtAVictim(t *testing.T) {
 // One peer's flood of TALKREQ with a handler that never returns in time leaves
 // the others' PING alone.
 func TestTalkFlood(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		err := s.node.RegisterTalkProtocol("slow", func(ctx context.Context, _ discv5.TalkRequest) []byte {
 			<-ctx.Done()
 			return []byte("late")
