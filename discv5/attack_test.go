@@ -63,9 +63,19 @@ func siegeOf(t *testing.T, cfg discv5.Config, dress func(*simnet.UDPConn) discv5
 	})
 }
 
-// serve lets p answer by itself from now on; see rawPeer.serve.
-func (s *siege) serve(p *rawPeer, answer func(*wire.Message, netip.AddrPort) bool) {
-	s.served.Go(func() { p.serve(answer) })
+// serve lets p answer by itself from now on; see rawPeer.serve. The returned
+// function ends that.
+func (s *siege) serve(p *rawPeer, answer func(*wire.Message, netip.AddrPort) bool) (halt func()) {
+	_ = p.conn.SetReadDeadline(time.Time{}) // an open socket
+	done := make(chan struct{})
+	s.served.Go(func() {
+		defer close(done)
+		p.serve(answer)
+	})
+	return func() {
+		_ = p.conn.SetReadDeadline(time.Now()) // an open socket
+		<-done
+	}
 }
 
 func (s *siege) count(d simnet.Datagram) simnet.Fate {
@@ -298,7 +308,12 @@ func TestSpoofedJunkKeepsTheSession(t *testing.T) {
 // both sides still speak under the same keys.
 func TestMangledPacketsChangeNothing(t *testing.T) {
 	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
-		p := s.known(1)
+		member := s.known(2)
+		s.serve(member, nil)
+		time.Sleep(10 * time.Second) // it has been found alive
+		p := s.peer(1)
+		p.record = signedRecord(t, p.key, 1, netip.AddrPort{}) // never to be pinged
+		p.connect()
 		good := p.seal(&wire.Message{Kind: wire.KindTalkReq, ReqID: p.reqID(), Protocol: []byte("p"), Payload: []byte("hello")})
 		before := tableIDs(s.node)
 		seq := s.node.LocalRecord().Seq()
