@@ -241,7 +241,7 @@ func TestNodesThatLie(t *testing.T) {
 func (s *siege) liarID() [32]byte { return signedRecord(s.t, testKey(s.t, 1), 1, worldAddr(1)).ID() }
 
 // "unsolicited and late answers dropped and counted".
-func TestUnsolicitedAnswers(t *testing.T) {
+func TestAnswersNobodyAskedFor(t *testing.T) {
 	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		p := s.known(1)
 		before := tableIDs(s.node)
@@ -325,5 +325,33 @@ func TestTalkFlood(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		close(stop)
+	})
+}
+
+// A burst of requests that a handler can serve in its time is served: the
+// bound on handlers at work is no bound on what a peer may have in flight.
+func TestTalkBurst(t *testing.T) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
+		err := s.node.RegisterTalkProtocol("quick", func(_ context.Context, r discv5.TalkRequest) []byte {
+			time.Sleep(time.Millisecond)
+			return r.Payload
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := s.known(1)
+		const burst = 200
+		for i := range uint64(burst) {
+			p.send(&wire.Message{Kind: wire.KindTalkReq, ReqID: wire.NewReqID(1000 + i), Protocol: []byte("quick"), Payload: []byte("x")})
+		}
+		answered := 0
+		for packet := p.readRaw(answer); packet != nil; packet = p.readRaw(answer) {
+			if m := p.open(packet); m != nil && m.Kind == wire.KindTalkResp && string(m.Payload) == "x" {
+				answered++
+			}
+		}
+		if answered != burst {
+			t.Errorf("%d of %d requests were answered", answered, burst)
+		}
 	})
 }
