@@ -156,7 +156,7 @@ func TestChallengesAreRationed(t *testing.T) {
 			p := s.peer(1)
 			s.sent()
 			for i := range span * 1000 {
-				p.conn.Close()
+				_ = p.conn.Close() // never fails
 				from := netip.AddrPortFrom(worldAddr(1).Addr(), uint16(1024+i%50_000))
 				s.net.Inject(from, s.at, p.random())
 				time.Sleep(time.Millisecond)

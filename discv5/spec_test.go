@@ -383,7 +383,7 @@ func TestTalkHandlersAreBounded(t *testing.T) {
 		p := r.newPeer(peerAddr)
 		p.connect()
 		release := make(chan struct{})
-		if err := r.node.RegisterTalkProtocol("slow", func(ctx context.Context, _ discv5.TalkRequest) []byte {
+		if err := r.node.RegisterTalkProtocol("slow", func(_ context.Context, _ discv5.TalkRequest) []byte {
 			<-release
 			return []byte("late")
 		}); err != nil {
