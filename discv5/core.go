@@ -433,7 +433,7 @@ func (c *core) handleFindNode(s *session, k *keyset, m *wire.Message) {
 		}
 	}
 	c.found = c.table.atDistances(c.found[:0], m.Distances, maxNodesRecords-len(records), func(e *entry) bool {
-		return e.live && e.id() != s.at.id && relayable(s.at.addr.Addr(), e.addr.Addr())
+		return e.live && relayable(s.at.addr.Addr(), e.addr.Addr())
 	})
 	for _, e := range c.found {
 		records = append(records, e.record.Bytes())
@@ -730,17 +730,15 @@ func (c *core) answered(now time.Time, r *request) {
 	if e != nil && e.addr == at.addr {
 		c.table.seen(now, e, r.kind == wire.KindPing)
 	}
-	switch r.kind {
-	case wire.KindPing:
+	if r.kind == wire.KindPing {
 		c.votes.add(now, at, r.endpoint)
 		if e != nil {
 			c.fetch(now, e, r.seq)
 		}
 		c.checkVote(now, false)
-	case wire.KindFindNode:
-		if r.done == nil && r.records > 0 { // fetch's
-			c.out.jobs = append(c.out.jobs, &job{kind: jobRecord, at: at, packet: r.answer})
-		}
+	}
+	if r.kind == wire.KindFindNode && r.done == nil && r.records > 0 { // fetch's
+		c.out.jobs = append(c.out.jobs, &job{kind: jobRecord, at: at, packet: r.answer})
 	}
 }
 
