@@ -1,11 +1,14 @@
 package discv5
 
 import (
+	"crypto/cipher"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/muster-p2p/muster/discv5/wire"
 )
 
 // TestColdSessionIsSmall pins the memory of a session without its ciphers.
@@ -33,3 +36,5 @@ func TestColdSessionIsSmall(t *testing.T) {
 	t.Logf("a cold session holds %d bytes", per)
 	runtime.KeepAlive(c)
 }
+
+func newMask(id [32]byte) cipher.Block { return wire.NewMask(id) }

@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/enr"
@@ -28,7 +25,7 @@ func newDiscv5CrawlCmd(e *env) *cobra.Command {
 stdout gets a JSON object for each node: its record, where it was asked, the
 time it took to answer, or why it did not. Progress goes to stderr, if that is
 a terminal. The exit code is 4 if not one node answered.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: rangeArgs(1, -1, "ENR…"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if _, _, err := f.split(args); err != nil {
 				return err
@@ -148,9 +145,4 @@ func (c *crawlReport) draw() {
 			fmt.Fprintf(c.e.stderr, "%4d %6d %s\n", d, n, strings.Repeat("#", max(n*barWidth/most, 1)))
 		}
 	}
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

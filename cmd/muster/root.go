@@ -62,6 +62,10 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(
 		newVersionCmd(e),
 		newKeyCmd(e),
+		newRdvCmd(e),
+		newRendezvousCmd(e),
+		newPubCmd(e),
+		newSubCmd(e),
 		newENRCmd(e),
 		newDiscv5Cmd(e),
 	)

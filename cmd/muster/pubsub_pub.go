@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-p2p/muster/pubsub"
+)
+
+func newPubCmd(e *env) *cobra.Command {
+	var f pubsubFlags
+	var raw, asJSON bool
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "pub TOPIC [MESSAGE|-]",
+		Short: "Publish to a topic: an argument, or each line of stdin",
+		Long: `Publish MESSAGE, or each line of stdin, to a topic. It waits until a peer
+is in the topic, and ends when everything has been sent to at least one.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 && len(args) != 2 {
+				return usageError(fmt.Errorf("muster pub takes TOPIC [MESSAGE|-], got %d arguments", len(args)), "see 'muster pub --help'")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			next, err := pubSource(e.stdin, args[1:], raw, f.maxSize)
+			if err != nil {
+				return err
+			}
+			if len(f.peers) == 0 && len(f.listen) == 0 {
+				return usageError(errors.New("nobody to publish to"), "name a peer with --peer, or wait for one with --listen")
+			}
+			return runPub(cmd.Context(), e, &f, args[0], wait, asJSON, next)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&raw, "raw", false, "publish all of stdin as one message")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object per message: its id and how many peers it was sent to")
+	cmd.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for a peer in the topic")
+	return cmd
+}
+
+// pubSource returns what yields the messages one by one, and io.EOF at the end.
+func pubSource(stdin io.Reader, args []string, raw bool, limit int) (func() ([]byte, error), error) {
+	if len(args) == 1 && args[0] != "-" {
+		if raw {
+			return nil, usageError(errors.New("--raw reads stdin; MESSAGE was given too"), "")
+		}
+		return once([]byte(args[0])), nil
+	}
+	if raw {
+		return func() ([]byte, error) {
+			b, err := io.ReadAll(io.LimitReader(stdin, int64(limit)+1))
+			if err == nil && len(b) == 0 {
+				err = io.EOF
+			}
+			return b, err
+		}, nil
+	}
+	sc := bufio.NewScanner(stdin)
+	sc.Buffer(nil, limit+1)
+	return func() ([]byte, error) {
+		if !sc.Scan() {
+			return nil, errors.Join(sc.Err(), io.EOF)
+		}
+		return append([]byte(nil), sc.Bytes()...), nil
+	}, nil
+}
+
+func once(b []byte) func() ([]byte, error) {
+	done := false
+	return func() ([]byte, error) {
+		if done {
+			return nil, io.EOF
+		}
+		done = true
+		return b, nil
+	}
+}
+
+func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time.Duration, asJSON bool, next func() ([]byte, error)) (err error) {
+	s, err := f.open(e)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	t, err := s.ps.Join(topic)
+	if err != nil {
+		return usageError(err, "")
+	}
+	for _, a := range s.host.Addrs() {
+		fmt.Fprintf(e.stderr, "%s/p2p/%s\n", a, s.host.ID())
+	}
+	if err := s.dial(ctx); err != nil {
+		return err
+	}
+	if err := awaitPeer(ctx, t, wait); err != nil {
+		return err
+	}
+	for {
+		b, err := next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fail(exitLocal, fmt.Errorf("read stdin: %w", err), "")
+		}
+		if err := publishOne(ctx, e, t, b, asJSON); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitPeer waits until somebody is in the topic.
+func awaitPeer(ctx context.Context, t *pubsub.Topic, wait time.Duration) error {
+	wctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := t.AwaitPeers(wctx, 1)
+	if err != nil && ctx.Err() == nil && timedOut(err) {
+		return fail(exitTimeout, fmt.Errorf("nobody is in topic %q after %v", t, wait), "wait longer with --wait")
+	}
+	return err
+}
+
+func publishOne(ctx context.Context, e *env, t *pubsub.Topic, b []byte, asJSON bool) error {
+	res, err := t.PublishResult(ctx, b, pubsub.WithRequirePeers())
+	switch {
+	case errors.Is(err, pubsub.ErrDuplicateMessage):
+		// With --sign none the same line twice is the same message.
+		fmt.Fprintln(e.stderr, "muster: the same message was published before; it is not sent again")
+		return nil
+	case errors.Is(err, pubsub.ErrMessageTooLarge):
+		return usageError(err, "raise --max-size here and at the peers")
+	case errors.Is(err, pubsub.ErrNoPeers):
+		return fail(exitNotFound, err, "")
+	case err != nil:
+		return err
+	case asJSON:
+		return json.NewEncoder(e.stdout).Encode(map[string]any{"id": fmt.Sprintf("%x", res.ID), "recipients": res.Recipients})
+	}
+	return nil
+}

@@ -1,0 +1,10 @@
+# Foreign peers: built into interop/bin from their registries with pinned
+# versions, each a process; see interop/*/README.md.
+INTEROP_BIN ?= $(CURDIR)/interop/bin
+
+interop-rendezvous: ## rendezvous: our point and client against rust, js, py and go peers
+	interop/rendezvous/build.sh $(INTEROP_BIN)
+	go build -o $(INTEROP_BIN)/muster ./cmd/muster
+	cd interop/rendezvous && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -v .
+
+.PHONY: interop-rendezvous

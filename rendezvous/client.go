@@ -1,0 +1,612 @@
+package rendezvous
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multistream"
+	"github.com/muster-p2p/muster/rendezvous/wire"
+)
+
+// Errors of a [Client], beside those of contexts and [*StatusError].
+var (
+	// ErrUnreachable says that there is no connection to the point.
+	ErrUnreachable = errors.New("rendezvous: point cannot be reached")
+
+	// ErrUnsupported says that the peer is there but does not speak the
+	// protocol.
+	ErrUnsupported = errors.New("rendezvous: peer does not speak the protocol")
+
+	// ErrNoAnswer says that the point ended the stream instead of answering:
+	// rust-libp2p and others do so for requests that they do not like.
+	ErrNoAnswer = errors.New("rendezvous: point ended the stream without an answer")
+
+	// ErrNoAddrs says that this host has no address to register.
+	ErrNoAddrs = errors.New("rendezvous: no address to register")
+)
+
+// A StatusError is a point's answer that is not OK.
+type StatusError struct {
+	Status wire.Status
+	Text   string // the point's, at most 256 bytes of UTF-8; not to be trusted
+	Point  peer.ID
+}
+
+func (e *StatusError) Error() string {
+	if e.Text == "" {
+		return fmt.Sprintf("rendezvous: point says %v", e.Status)
+	}
+	return fmt.Sprintf("rendezvous: point says %v (%q)", e.Status, e.Text)
+}
+
+func hasStatus(err error, s wire.Status) bool {
+	e, ok := errors.AsType[*StatusError](err)
+	return ok && e.Status == s
+}
+
+// ClientConfig configures a [Client]. The zero ClientConfig is good.
+type ClientConfig struct {
+	// Waku speaks WakuProtocolID in place of ProtocolID.
+	Waku bool
+
+	// Timeout bounds each request to one point. Zero means DefaultTimeout.
+	Timeout time.Duration
+
+	// Addrs, if not nil, returns the addresses to register in place of the
+	// host's own.
+	Addrs func() []ma.Multiaddr
+
+	// StrictTTL keeps Register from asking for a default lifetime when the
+	// point refuses the one that was wanted.
+	StrictTTL bool
+
+	// LegacyPeerInfo registers with an unsigned PeerInfo at points that refuse
+	// the signed record, and believes such points' unsigned records. The
+	// addresses in those are anyone's claim.
+	LegacyPeerInfo bool
+
+	// Logger gets the client's reports. If nil, they are dropped.
+	Logger *slog.Logger
+}
+
+const (
+	// DefaultTimeout bounds a request, the dial included.
+	DefaultTimeout = 10 * time.Second
+
+	// maxClientAnswer bounds an answer: 1000 records of 4 KiB.
+	maxClientAnswer = 4 << 20
+
+	// maxCookie bounds a cookie that is kept for a point.
+	maxCookie = 4 << 10
+
+	// keepStream is how long a stream that has proved good for more than one
+	// request stays open; points close it after a minute as a rule.
+	keepStream = 30 * time.Second
+)
+
+// A Client asks points, one at a time; [Discovery] asks many. Its methods may
+// be called at once. Addresses of points are taken from the host's peerstore.
+type Client struct {
+	cfg   ClientConfig
+	host  host.Host
+	proto protocol.ID
+	d     wire.Dialect
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	points map[peer.ID]*pointState
+
+	recordMu sync.Mutex // guards record and checked
+	record   ownRecord
+	checked  []byte // the host's own record, found good
+}
+
+// A pointState is what was learned about a point.
+type pointState struct {
+	idle   *clientStream // kept for the next request
+	single bool          // one request per stream, as nim and rust have it
+	proven bool          // a second request on a stream was answered
+	legacy bool          // wants PeerInfo
+}
+
+// maxPoints bounds what is remembered about points.
+const maxPoints = 4096
+
+// NewClient returns a client that uses h. The caller keeps h.
+func NewClient(h host.Host, cfg ClientConfig) *Client {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{cfg: cfg, host: h, proto: ProtocolID, d: wire.Libp2p, points: map[peer.ID]*pointState{}}
+	if cfg.Waku {
+		c.proto, c.d = WakuProtocolID, wire.Waku
+	}
+	return c
+}
+
+// Close closes the streams that are kept open. Requests after it open one
+// stream each.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	var idle []*clientStream
+	for _, s := range c.points {
+		if s.idle != nil {
+			idle = append(idle, s.idle)
+			s.idle = nil
+		}
+	}
+	c.mu.Unlock()
+	for _, s := range idle {
+		s.end()
+	}
+	return nil
+}
+
+// Register registers this host at a point under ns for ttl, and returns the
+// lifetime that the point grants. Zero asks for the usual 2 hours, or 20
+// seconds in Waku. It is up to the caller to register again before the time is
+// over; [Discovery] does.
+//
+// If the point refuses the lifetime, 2 and then 72 hours are asked for (see
+// [ClientConfig.StrictTTL]).
+func (c *Client) Register(ctx context.Context, point peer.ID, ns string, ttl time.Duration) (time.Duration, error) {
+	if err := c.checkNS(ns); err != nil {
+		return 0, err
+	}
+	if ttl < 0 || ttl > 0 && ttl < time.Second {
+		return 0, fmt.Errorf("%w: below one second", ErrInvalidTTL)
+	}
+	tries := []time.Duration{ttl}
+	if ttl == 0 {
+		tries[0] = c.defaultTTL()
+	}
+	if !c.cfg.StrictTTL && !c.cfg.Waku {
+		for _, d := range []time.Duration{DefaultTTL, MaxTTL} {
+			if d != tries[0] {
+				tries = append(tries, d)
+			}
+		}
+	} else if c.cfg.Waku && !c.cfg.StrictTTL && ttl > WakuTTL {
+		tries = append(tries, WakuTTL)
+	}
+	var err error
+	for _, d := range tries {
+		var granted time.Duration
+		if granted, err = c.register(ctx, point, ns, d); err == nil {
+			return granted, nil
+		}
+		if !hasStatus(err, wire.InvalidTTL) {
+			break
+		}
+	}
+	return 0, err
+}
+
+func (c *Client) defaultTTL() time.Duration {
+	if c.cfg.Waku {
+		return WakuTTL
+	}
+	return DefaultTTL
+}
+
+func (c *Client) checkNS(ns string) error {
+	longest := MaxNamespace
+	if c.cfg.Waku {
+		longest = MaxWakuNamespace
+	}
+	if ns == "" || len(ns) > longest || !utf8.ValidString(ns) {
+		return fmt.Errorf("%w: 1 to %d bytes of UTF-8 are wanted", ErrInvalidNamespace, longest)
+	}
+	return nil
+}
+
+// register asks once, or twice if the point turns out to be of the older kind.
+func (c *Client) register(ctx context.Context, point peer.ID, ns string, ttl time.Duration) (time.Duration, error) {
+	legacy := c.isLegacy(point)
+	granted, err := c.registerForm(ctx, point, ns, ttl, legacy)
+	refused := hasStatus(err, wire.InvalidSignedRecord) || hasStatus(err, wire.NotAuthorized)
+	if !c.cfg.LegacyPeerInfo || legacy || !refused {
+		return granted, err
+	}
+	old, oldErr := c.registerForm(ctx, point, ns, ttl, true)
+	if oldErr != nil {
+		return granted, err // what the point said first
+	}
+	c.setPoint(point, func(s *pointState) { s.legacy = true })
+	return old, nil
+}
+
+func (c *Client) registerForm(ctx context.Context, point peer.ID, ns string, ttl time.Duration, legacy bool) (time.Duration, error) {
+	rec, err := c.ownRecord(ns, legacy)
+	if err != nil {
+		return 0, err
+	}
+	req := wire.Message{Kind: wire.Register, NS: ns, Record: rec, TTL: uint64(ttl / time.Second), HasTTL: true}
+	var res wire.Message
+	if err := c.ask(ctx, point, &req, &res, 0); err != nil {
+		return 0, fmt.Errorf("register: %w", err)
+	}
+	if res.Kind != wire.RegisterResponse {
+		return 0, fmt.Errorf("register: %w: %v in answer", wire.ErrMalformed, res.Kind)
+	}
+	if res.Status != wire.OK {
+		return 0, &StatusError{Status: res.Status, Text: res.Text, Point: point}
+	}
+	if !res.HasTTL || res.TTL == 0 || res.TTL > uint64(MaxTTL/time.Second) {
+		return ttl, nil
+	}
+	return time.Duration(res.TTL) * time.Second, nil
+}
+
+// Unregister takes this host off ns at a point, or off all namespaces if ns is
+// empty. The protocol has no answer; it returns nil when the point has read
+// the request, as far as can be known. In Waku there is no such request.
+func (c *Client) Unregister(ctx context.Context, point peer.ID, ns string) error {
+	if c.cfg.Waku {
+		return fmt.Errorf("unregister: %w", errors.ErrUnsupported)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	s, err := c.open(ctx, point)
+	if err != nil {
+		return fmt.Errorf("unregister: %w", err)
+	}
+	stop := context.AfterFunc(ctx, s.abort)
+	defer stop()
+	// Without an id py-libp2p ignores the request.
+	req := wire.Message{Kind: wire.Unregister, NS: ns, ID: []byte(c.host.ID())}
+	if err := s.write(wire.AppendFrame(nil, c.d, &req)); err != nil {
+		s.abort()
+		return fmt.Errorf("unregister: %w", err)
+	}
+	// The point ends the stream when it has read ours to the end.
+	_ = s.s.CloseWrite()
+	if _, err := s.r.ReadByte(); err == nil {
+		s.abort()
+		return nil
+	}
+	s.end()
+	return nil
+}
+
+// A Query says which page Discover wants.
+type Query struct {
+	// Limit bounds the records. Zero means as many as the point gives; some
+	// take it for no limit at all, some for 1000.
+	Limit int
+
+	// Cookie is the last page's; nil begins at the beginning.
+	Cookie []byte
+}
+
+// A Page is an answer to Discover.
+type Page struct {
+	// Records are verified and of the namespace asked for.
+	Records []Found
+
+	// Cookie is for the next page, which holds what has been registered since
+	// if this was the last. It is nil if the point sends none.
+	Cookie []byte
+
+	// Restarted says that the point did not know the Query's cookie: this is
+	// the first page.
+	Restarted bool
+
+	// Dropped counts records that were not usable.
+	Dropped int
+
+	// sent counts what came, dropped ones included.
+	sent int
+}
+
+// Discover asks a point for one page of the peers registered under ns, or
+// under any name if ns is empty, which few points allow.
+func (c *Client) Discover(ctx context.Context, point peer.ID, ns string, q Query) (Page, error) {
+	if ns != "" {
+		if err := c.checkNS(ns); err != nil {
+			return Page{}, err
+		}
+	}
+	page, err := c.discover(ctx, point, ns, q)
+	switch {
+	case ns == "" && errors.Is(err, ErrNoAnswer):
+		// nim-libp2p before v1.10 reads only an ns that is there.
+		page, err = c.discoverWith(ctx, point, &wire.Message{Kind: wire.Discover, HasNS: true}, q)
+	case len(q.Cookie) > 0 && hasStatus(err, wire.InvalidCookie):
+		q.Cookie = nil
+		page, err = c.discover(ctx, point, ns, q)
+		page.Restarted = true
+	case ns != "" && hasStatus(err, wire.InvalidNamespace):
+		// nim-libp2p says so of a name that nobody has.
+		return Page{}, nil
+	}
+	return page, err
+}
+
+func (c *Client) discover(ctx context.Context, point peer.ID, ns string, q Query) (Page, error) {
+	return c.discoverWith(ctx, point, &wire.Message{Kind: wire.Discover, NS: ns, HasNS: ns != ""}, q)
+}
+
+func (c *Client) discoverWith(ctx context.Context, point peer.ID, req *wire.Message, q Query) (Page, error) {
+	most := MaxRecords
+	if q.Limit > 0 {
+		most = q.Limit
+		req.Limit, req.HasLim = uint64(q.Limit), true
+	}
+	if len(q.Cookie) > 0 {
+		req.Cookie = q.Cookie
+	}
+	var res wire.Message
+	if err := c.ask(ctx, point, req, &res, most); err != nil {
+		return Page{}, fmt.Errorf("discover: %w", err)
+	}
+	if res.Kind != wire.DiscoverResponse {
+		return Page{}, fmt.Errorf("discover: %w: %v in answer", wire.ErrMalformed, res.Kind)
+	}
+	if res.Status != wire.OK {
+		return Page{}, &StatusError{Status: res.Status, Text: res.Text, Point: point}
+	}
+	page := Page{sent: len(res.Records)}
+	for i := range res.Records {
+		f, ok := readFound(&res.Records[i], req.NS, c.cfg.LegacyPeerInfo)
+		if !ok {
+			page.Dropped++
+			continue
+		}
+		f.Point = point
+		page.Records = append(page.Records, f)
+	}
+	if n := len(res.Cookie); n > 0 && n <= maxCookie {
+		page.Cookie = res.Cookie
+	}
+	return page, nil
+}
+
+// ask sends a request and reads the answer into res, which refers to memory of
+// its own. A stream that was kept from an earlier request is used if there is
+// one; if it fails, another is opened.
+func (c *Client) ask(ctx context.Context, point peer.ID, req, res *wire.Message, records int) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	frame := wire.AppendFrame(nil, c.d, req)
+	if s := c.takeIdle(point); s != nil {
+		if err := s.exchange(ctx, frame, c.d, res, records); err == nil {
+			c.setPoint(point, func(p *pointState) { p.proven = true })
+			c.keep(point, s)
+			return nil
+		} else if ctx.Err() != nil {
+			s.abort()
+			return contextError(ctx, err)
+		}
+		s.abort()
+		c.setPoint(point, func(p *pointState) { p.single = !p.proven })
+	}
+	s, err := c.open(ctx, point)
+	if err != nil {
+		return err
+	}
+	if err := s.exchange(ctx, frame, c.d, res, records); err != nil {
+		s.abort()
+		return contextError(ctx, err)
+	}
+	c.keep(point, s)
+	return nil
+}
+
+// contextError says that time was up rather than what broke because of it.
+func contextError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w (%w)", ctx.Err(), err)
+	}
+	return err
+}
+
+// open opens a stream to a point.
+func (c *Client) open(ctx context.Context, point peer.ID) (*clientStream, error) {
+	ctx = network.WithAllowLimitedConn(ctx, serviceName)
+	if c.host.Network().Connectedness(point) == network.NotConnected {
+		if _, err := c.host.Network().DialPeer(ctx, point); err != nil {
+			return nil, contextError(ctx, fmt.Errorf("%w: %w", ErrUnreachable, err))
+		}
+	}
+	s, err := c.host.NewStream(ctx, point, c.proto)
+	if err != nil {
+		if _, ok := errors.AsType[multistream.ErrNotSupported[protocol.ID]](err); ok {
+			return nil, fmt.Errorf("%w: %s", ErrUnsupported, c.proto)
+		}
+		return nil, contextError(ctx, fmt.Errorf("%w: %w", ErrUnreachable, err))
+	}
+	return &clientStream{s: s, r: bufio.NewReaderSize(s, 512)}, nil
+}
+
+// takeIdle returns the stream that is kept for point, if any.
+func (c *Client) takeIdle(point peer.ID) *clientStream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.points[point]
+	if p == nil || p.idle == nil {
+		return nil
+	}
+	s := p.idle
+	p.idle = nil
+	if !s.timer.Stop() {
+		return nil // it is being closed
+	}
+	return s
+}
+
+// keep keeps s for the next request to point, or closes it.
+func (c *Client) keep(point peer.ID, s *clientStream) {
+	if !c.keepIdle(point, s) {
+		s.end()
+	}
+}
+
+func (c *Client) keepIdle(point peer.ID, s *clientStream) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pointLocked(point)
+	if c.closed || p == nil || p.single || p.idle != nil {
+		return false
+	}
+	p.idle = s
+	s.timer = time.AfterFunc(keepStream, func() {
+		c.mu.Lock()
+		if p.idle == s {
+			p.idle = nil
+		}
+		c.mu.Unlock()
+		s.end()
+	})
+	return true
+}
+
+// pointLocked returns what is known of a point, or nil if too many are known.
+func (c *Client) pointLocked(point peer.ID) *pointState {
+	p := c.points[point]
+	if p == nil && len(c.points) < maxPoints {
+		p = &pointState{}
+		c.points[point] = p
+	}
+	return p
+}
+
+func (c *Client) setPoint(point peer.ID, f func(*pointState)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.pointLocked(point); p != nil {
+		f(p)
+	}
+}
+
+func (c *Client) isLegacy(point peer.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.points[point]
+	return p != nil && p.legacy
+}
+
+// A clientStream is a stream to a point, used by one goroutine at a time.
+type clientStream struct {
+	s     network.Stream
+	r     *bufio.Reader
+	timer *time.Timer // while it is kept idle
+}
+
+func (s *clientStream) write(frame []byte) error {
+	_, err := s.s.Write(frame)
+	return err
+}
+
+// exchange sends a request and reads the answer.
+func (s *clientStream) exchange(ctx context.Context, frame []byte, d wire.Dialect, res *wire.Message, records int) error {
+	stop := context.AfterFunc(ctx, s.abort)
+	defer stop()
+	if err := s.write(frame); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
+	}
+	b, err := readFrame(s.r, nil, maxClientAnswer)
+	if err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, network.ErrReset) {
+			return fmt.Errorf("%w: %w", ErrNoAnswer, err)
+		}
+		return err
+	}
+	return wire.Parse(d, b, res, records)
+}
+
+// end closes a stream in order. Our side is closed only now: Go's forks reset
+// a stream whose client has closed its side before it has read the answer.
+func (s *clientStream) end() {
+	_ = s.s.Close()
+}
+
+func (s *clientStream) abort() { _ = s.s.Reset() }
+
+// ownRecord returns what to register with: the record that identify sends as
+// well if it is short enough, else one with fewer addresses.
+func (c *Client) ownRecord(ns string, legacy bool) ([]byte, error) {
+	if c.cfg.Addrs == nil && !legacy {
+		if rec := c.hostRecord(); rec != nil && fits(ns, rec) {
+			return rec, nil
+		}
+	}
+	addrs := c.host.Addrs
+	if c.cfg.Addrs != nil {
+		addrs = c.cfg.Addrs
+	}
+	trimmed := trimAddrs(addrs(), MaxRecordAddrBytes)
+	if len(trimmed) == 0 {
+		return nil, ErrNoAddrs
+	}
+	if legacy {
+		return peerInfo(c.host.ID(), trimmed), nil
+	}
+	return c.sealed(trimmed)
+}
+
+// hostRecord returns the host's own signed record if it is in order.
+func (c *Client) hostRecord() []byte {
+	book, ok := peerstore.GetCertifiedAddrBook(c.host.Peerstore())
+	if !ok {
+		return nil
+	}
+	env := book.GetPeerRecord(c.host.ID())
+	if env == nil {
+		return nil
+	}
+	b, err := env.Marshal()
+	if err != nil {
+		return nil
+	}
+	c.recordMu.Lock()
+	defer c.recordMu.Unlock()
+	if bytes.Equal(b, c.checked) {
+		return b
+	}
+	if _, err := admitRecord(b, c.host.ID()); err != nil {
+		return nil // no addresses, or too many
+	}
+	c.checked = b
+	return b
+}
+
+// sealed returns a record with addrs, the last one if they are still the same:
+// a point need not verify again what it has verified.
+func (c *Client) sealed(addrs [][]byte) ([]byte, error) {
+	c.recordMu.Lock()
+	defer c.recordMu.Unlock()
+	if slices.EqualFunc(c.record.addrs, addrs, bytes.Equal) {
+		return c.record.envelope, nil
+	}
+	id := c.host.ID()
+	key := c.host.Peerstore().PrivKey(id)
+	if key == nil {
+		return nil, errors.New("rendezvous: the host has no key to sign with")
+	}
+	env, err := sealRecord(key, id, addrs)
+	if err != nil {
+		return nil, fmt.Errorf("rendezvous: sign record: %w", err)
+	}
+	c.record = ownRecord{addrs: addrs, envelope: env}
+	return env, nil
+}

@@ -1,0 +1,525 @@
+package rendezvous_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/discovery"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/discovery/backoff"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/muster-p2p/muster/rendezvous"
+	"github.com/muster-p2p/muster/rendezvous/wire"
+)
+
+func newClient(t testing.TB, h host.Host, cfg rendezvous.ClientConfig) *rendezvous.Client {
+	t.Helper()
+	c := rendezvous.NewClient(h, cfg)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func newDiscovery(t testing.TB, h host.Host, cfg rendezvous.DiscoveryConfig) *rendezvous.Discovery {
+	t.Helper()
+	d := rendezvous.NewDiscovery(h, cfg)
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func info(h host.Host) peer.AddrInfo { return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()} }
+
+func TestClient(t *testing.T) {
+	_, ph := newPoint(t, rendezvous.Config{})
+	a, b := newHost(t), newHost(t)
+	know(a, ph)
+	know(b, ph)
+	ca, cb := newClient(t, a, rendezvous.ClientConfig{}), newClient(t, b, rendezvous.ClientConfig{})
+	ctx := t.Context()
+	for range 3 { // on one stream and again
+		ttl, err := ca.Register(ctx, ph.ID(), "lab", 0)
+		if err != nil || ttl != 2*time.Hour {
+			t.Fatal(ttl, err)
+		}
+	}
+	page, err := cb.Discover(ctx, ph.ID(), "lab", rendezvous.Query{})
+	if err != nil || len(page.Records) != 1 {
+		t.Fatal(page, err)
+	}
+	f := page.Records[0]
+	if f.ID != a.ID() || len(f.Addrs) == 0 || f.NS != "lab" || f.Point != ph.ID() || f.TTL < time.Hour || len(f.Record) == 0 {
+		t.Errorf("found %+v", f)
+	}
+	if page, err = cb.Discover(ctx, ph.ID(), "lab", rendezvous.Query{Cookie: page.Cookie}); err != nil || len(page.Records) != 0 {
+		t.Errorf("poll: %v, %v", page.Records, err)
+	}
+	page, err = cb.Discover(ctx, ph.ID(), "lab", rendezvous.Query{Cookie: []byte("garbage")})
+	if err != nil || !page.Restarted || len(page.Records) != 1 {
+		t.Errorf("a refused cookie: %+v, %v", page, err)
+	}
+	if err := ca.Unregister(ctx, ph.ID(), "lab"); err != nil {
+		t.Fatal(err)
+	}
+	if page, err := cb.Discover(ctx, ph.ID(), "lab", rendezvous.Query{}); err != nil || len(page.Records) != 0 {
+		t.Errorf("after Unregister: %v, %v", page.Records, err)
+	}
+	// 30 s are refused: the point's usual time is taken instead, unless strict.
+	if ttl, err := ca.Register(ctx, ph.ID(), "lab", 30*time.Second); err != nil || ttl != 2*time.Hour {
+		t.Errorf("Register: %v, %v", ttl, err)
+	}
+	strict := newClient(t, a, rendezvous.ClientConfig{StrictTTL: true})
+	_, err = strict.Register(ctx, ph.ID(), "lab", 30*time.Second)
+	var status *rendezvous.StatusError
+	if !errors.As(err, &status) || status.Status != wire.InvalidTTL {
+		t.Errorf("strict: %v", err)
+	}
+}
+
+func TestClientErrors(t *testing.T) {
+	h, plain := newHost(t), newHost(t)
+	know(h, plain)
+	c := newClient(t, h, rendezvous.ClientConfig{Timeout: 5 * time.Second})
+	if _, err := c.Register(t.Context(), plain.ID(), "lab", 0); !errors.Is(err, rendezvous.ErrUnsupported) {
+		t.Errorf("no point there: %v", err)
+	}
+	gone := newHost(t)
+	know(h, gone)
+	_ = gone.Close()
+	if _, err := c.Register(t.Context(), gone.ID(), "lab", 0); !errors.Is(err, rendezvous.ErrUnreachable) {
+		t.Errorf("nobody there: %v", err)
+	}
+	silent := newHost(t)
+	silent.SetStreamHandler(rendezvous.ProtocolID, func(s network.Stream) { _, _ = io.Copy(io.Discard, s) })
+	know(h, silent)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := c.Discover(ctx, silent.ID(), "lab", rendezvous.Query{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+	cancel()
+	wg.Wait()
+	short := newClient(t, h, rendezvous.ClientConfig{Timeout: time.Millisecond})
+	if _, err := short.Discover(t.Context(), silent.ID(), "lab", rendezvous.Query{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("timed out: %v", err)
+	}
+	for _, ns := range []string{"", "\xff", string(make([]byte, 256))} {
+		if _, err := c.Register(t.Context(), plain.ID(), ns, 0); err == nil {
+			t.Errorf("namespace %q accepted", ns)
+		}
+	}
+}
+
+// A foreign is a server with quirks of its own.
+type foreign struct {
+	single bool                                   // one message per stream
+	limit  int                                    // longest request read
+	answer func(wire.Message) *wire.Message       // nil: the stream is reset
+	bytes  func(wire.Message) (b []byte, ok bool) // or bytes
+}
+
+func (f foreign) serve(t testing.TB) host.Host {
+	t.Helper()
+	h := newHost(t)
+	h.SetStreamHandler(rendezvous.ProtocolID, func(s network.Stream) {
+		r := bufio.NewReader(s)
+		for {
+			size, err := binary.ReadUvarint(r)
+			if err != nil || f.limit > 0 && size > uint64(f.limit) {
+				_ = s.Reset() // as Go's forks do
+				return
+			}
+			b := make([]byte, size)
+			var m wire.Message
+			if _, err := io.ReadFull(r, b); err != nil || wire.Parse(wire.Libp2p, b, &m, 0) != nil {
+				_ = s.Reset()
+				return
+			}
+			out, ok := []byte(nil), false
+			if f.bytes != nil {
+				out, ok = f.bytes(m)
+			}
+			if !ok {
+				res := f.answer(m)
+				if res == nil {
+					_ = s.Reset()
+					return
+				}
+				out = wire.AppendFrame(nil, wire.Libp2p, res)
+			}
+			if _, err := s.Write(out); err != nil || f.single {
+				_ = s.Close()
+				return
+			}
+		}
+	})
+	return h
+}
+
+func TestQuirks(t *testing.T) {
+	key := newKey(t)
+	other, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := sign(t, key, other, 1, someAddr)
+	flipped := slices.Clone(good)
+	flipped[len(flipped)-1] ^= 1
+	page := func(regs ...wire.Registration) *wire.Message {
+		return &wire.Message{Kind: wire.DiscoverResponse, Records: regs}
+	}
+	reg := func(ns string, rec []byte) wire.Registration {
+		return wire.Registration{NS: ns, Record: rec, TTL: 100, HasTTL: true}
+	}
+	tests := []struct {
+		name string
+		f    foreign
+		ns   string
+		want int
+		err  bool
+	}{
+		{"one message per stream", foreign{single: true, answer: func(wire.Message) *wire.Message { return page(reg("lab", good)) }}, "lab", 1, false},
+		{"ns left empty", foreign{answer: func(wire.Message) *wire.Message { return page(reg("", good)) }}, "lab", 1, false},
+		{"another ns", foreign{answer: func(wire.Message) *wire.Message { return page(reg("other", good)) }}, "lab", 0, false},
+		{"a bad record among good ones", foreign{answer: func(wire.Message) *wire.Message {
+			return page(reg("lab", flipped), reg("lab", good), reg("lab", nil))
+		}}, "lab", 1, false},
+		{"more than was asked for", foreign{answer: func(wire.Message) *wire.Message {
+			return page(slices.Repeat([]wire.Registration{reg("lab", good)}, 20)...)
+		}}, "lab", 5, false},
+		{"status left out", foreign{bytes: func(wire.Message) ([]byte, bool) { return []byte{4, 8, 4, 0x32, 0}, true }}, "lab", 0, false},
+		{"100 for an unknown name", foreign{answer: func(wire.Message) *wire.Message {
+			return &wire.Message{Kind: wire.DiscoverResponse, Status: wire.InvalidNamespace}
+		}}, "lab", 0, false},
+		{"an old ns for all", foreign{answer: func(m wire.Message) *wire.Message {
+			if !m.HasNS {
+				return nil
+			}
+			return page(reg("x", good))
+		}}, "", 1, false},
+		{"refusal", foreign{answer: func(wire.Message) *wire.Message {
+			return &wire.Message{Kind: wire.DiscoverResponse, Status: wire.Unavailable, Text: "\x1b[31m"}
+		}}, "lab", 0, true},
+		{"the wrong answer", foreign{answer: func(wire.Message) *wire.Message { return &wire.Message{Kind: wire.RegisterResponse} }}, "lab", 0, true},
+		{"an answer of 1 GB", foreign{bytes: func(wire.Message) ([]byte, bool) { return binary.AppendUvarint(nil, 1<<30), true }}, "lab", 0, true},
+		{"a dropped stream", foreign{answer: func(wire.Message) *wire.Message { return nil }}, "lab", 0, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			ph := tt.f.serve(t)
+			know(h, ph)
+			c := newClient(t, h, rendezvous.ClientConfig{})
+			for range 3 { // kept streams make no difference
+				page, err := c.Discover(t.Context(), ph.ID(), tt.ns, rendezvous.Query{Limit: 5})
+				if len(page.Records) != tt.want || (err != nil) != tt.err {
+					t.Errorf("%d records, %v", len(page.Records), err)
+				}
+			}
+		})
+	}
+}
+
+// nim-libp2p reads 4096 bytes: a host with many addresses registers some.
+func TestRegisterIsShort(t *testing.T) {
+	var got wire.Message
+	f := foreign{limit: 4096, answer: func(m wire.Message) *wire.Message {
+		got = m
+		got.Record = slices.Clone(m.Record)
+		return &wire.Message{Kind: wire.RegisterResponse, Status: wire.OK}
+	}}
+	h := newHost(t)
+	ph := f.serve(t)
+	know(h, ph)
+	addrs := []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/1"), ma.StringCast("/ip4/10.0.0.1/tcp/1")}
+	for i := range 500 {
+		addrs = append(addrs, ma.StringCast(fmt.Sprintf("/ip4/8.8.8.8/tcp/%d", i+1)))
+	}
+	c := newClient(t, h, rendezvous.ClientConfig{Addrs: func() []ma.Multiaddr { return addrs }})
+	ttl, err := c.Register(t.Context(), ph.ID(), "lab", time.Hour)
+	if err != nil || ttl != time.Hour {
+		t.Fatalf("%v, %v; an answer without ttl grants what was asked", ttl, err)
+	}
+	_, ph2 := newPoint(t, rendezvous.Config{})
+	know(h, ph2)
+	if _, err := c.Register(t.Context(), ph2.ID(), "lab", 0); err != nil {
+		t.Fatal(err)
+	}
+	page, err := c.Discover(t.Context(), ph2.ID(), "lab", rendezvous.Query{})
+	if err != nil || len(page.Records) != 1 {
+		t.Fatal(err)
+	}
+	if got := page.Records[0].Addrs; len(got) != rendezvous.MaxRecordAddrs || got[0].String() != "/ip4/8.8.8.8/tcp/1" {
+		t.Errorf("%d addresses, first %v", len(got), got[0])
+	}
+}
+
+func TestLegacy(t *testing.T) {
+	ctx := t.Context()
+	_, bridge := newPoint(t, rendezvous.Config{LegacyPeerInfo: true})
+	_, strict := newPoint(t, rendezvous.Config{})
+	signed := newHost(t)
+	know(signed, bridge)
+	if _, err := newClient(t, signed, rendezvous.ClientConfig{}).Register(ctx, bridge.ID(), "lab", 0); err != nil {
+		t.Fatal(err)
+	}
+	old := newHost(t)
+	c := dialRaw(t, old, bridge, wire.Libp2p)
+	pi := wire.AppendPeerInfo(nil, &wire.PeerRecord{Addrs: [][]byte{ma.StringCast(someAddr).Bytes()}})
+	if res := c.wantStatus(wire.OK, discover("lab", 0, nil)); len(res.Records) != 1 {
+		t.Fatalf("%d records", len(res.Records))
+	}
+	c.wantStatus(wire.OK, register("lab", pi, 0))
+	c.wantStatus(wire.NotAuthorized, register("lab", wire.AppendPeerInfo(nil, &wire.PeerRecord{
+		ID: []byte(signed.ID()), Addrs: [][]byte{ma.StringCast(someAddr).Bytes()},
+	}), 0))
+	res := c.wantStatus(wire.OK, discover("lab", 0, nil))
+	if len(res.Records) != 2 {
+		t.Fatalf("the older peer sees %d records, want 2", len(res.Records))
+	}
+	for _, r := range res.Records {
+		got, err := wire.ParsePeerInfo(r.Record, 64)
+		if err != nil || len(got.ID) == 0 || len(got.Addrs) == 0 {
+			t.Errorf("not a PeerInfo: %+v, %v", got, err)
+		}
+	}
+	// Others do not see what nobody signed.
+	page, err := newClient(t, signed, rendezvous.ClientConfig{LegacyPeerInfo: true}).Discover(ctx, bridge.ID(), "lab", rendezvous.Query{})
+	if err != nil || len(page.Records) != 1 || page.Records[0].ID != signed.ID() {
+		t.Errorf("found %v, %v", page.Records, err)
+	}
+	dialRaw(t, old, strict, wire.Libp2p).wantStatus(wire.InvalidSignedRecord, register("lab", pi, 0))
+
+	// And our client at a point of the older kind.
+	berty := foreign{answer: func(m wire.Message) *wire.Message {
+		if m.Kind == wire.Discover {
+			return &wire.Message{Kind: wire.DiscoverResponse, Records: []wire.Registration{{Record: wire.AppendPeerInfo(nil, &wire.PeerRecord{ID: []byte(old.ID()), Addrs: [][]byte{ma.StringCast(someAddr).Bytes()}})}}}
+		}
+		if _, err := wire.ParsePeerInfo(m.Record, 64); err != nil {
+			return &wire.Message{Kind: wire.RegisterResponse, Status: wire.InvalidSignedRecord, Text: "bad peer id"}
+		}
+		return &wire.Message{Kind: wire.RegisterResponse, TTL: 7200, HasTTL: true}
+	}}.serve(t)
+	know(signed, berty)
+	for _, legacy := range []bool{false, true} {
+		c := newClient(t, signed, rendezvous.ClientConfig{LegacyPeerInfo: legacy})
+		if _, err := c.Register(ctx, berty.ID(), "lab", 0); (err == nil) != legacy {
+			t.Errorf("legacy %v: %v", legacy, err)
+		}
+		page, err := c.Discover(ctx, berty.ID(), "lab", rendezvous.Query{})
+		if err != nil || (len(page.Records) == 1) != legacy {
+			t.Errorf("legacy %v: found %v, %v", legacy, page.Records, err)
+		}
+	}
+}
+
+func collect(ch <-chan peer.AddrInfo) (ids []peer.ID) {
+	for p := range ch {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
+func TestDiscovery(t *testing.T) {
+	for _, waku := range []bool{false, true} {
+		t.Run(fmt.Sprintf("waku %v", waku), func(t *testing.T) {
+			ctx := t.Context()
+			p1, h1 := newPoint(t, rendezvous.Config{Waku: true})
+			p2, h2 := newPoint(t, rendezvous.Config{Waku: true})
+			dead := newHost(t)
+			deadInfo := info(dead)
+			_ = dead.Close()
+			cfg := rendezvous.DiscoveryConfig{
+				Client: rendezvous.ClientConfig{Waku: waku}, Points: []peer.AddrInfo{info(h1), info(h2), deadInfo},
+				Interval: time.Millisecond,
+			}
+			a, b := newHost(t), newHost(t)
+			da, db := newDiscovery(t, a, cfg), newDiscovery(t, b, cfg)
+			ttl, err := da.Advertise(ctx, "lab")
+			want := 2 * time.Hour
+			if waku {
+				want = 20 * time.Second
+			}
+			if err != nil || ttl <= want/2 || ttl >= want {
+				t.Fatalf("Advertise: %v, %v", ttl, err)
+			}
+			before := p1.Stats().Registers
+			if ttl, err := da.Advertise(ctx, "lab"); err != nil || ttl <= 0 {
+				t.Errorf("again: %v, %v", ttl, err)
+			}
+			if n := p1.Stats().Registers; n != before {
+				t.Errorf("a second Advertise registers %d times", n-before)
+			}
+			for range 2 {
+				ch, err := db.FindPeers(ctx, "lab", discovery.Limit(10))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ids := collect(ch); !slices.Equal(ids, []peer.ID{a.ID()}) {
+					t.Errorf("found %v, want a alone and once", ids)
+				}
+			}
+			// One does not find oneself.
+			ch, err := da.FindPeers(ctx, "lab")
+			if err != nil || len(collect(ch)) != 0 {
+				t.Error("found itself", err)
+			}
+			if ids := collect(must(db.FindPeers(ctx, "nobody"))); len(ids) != 0 {
+				t.Errorf("found %v", ids)
+			}
+			if s := p2.Stats(); s.Registrations+s.Waku != 1 {
+				t.Errorf("the second point has %d", s.Registrations+s.Waku)
+			}
+			found, err := db.Request(ctx, "lab", 1)
+			if err != nil || len(found) != 1 || len(db.RequestLocally("lab")) != 1 {
+				t.Errorf("Request: %v, %v", found, err)
+			}
+		})
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// What the README of go-waku-rendezvous shows, with connected peers as points.
+func TestWakuReadme(t *testing.T) {
+	ctx := t.Context()
+	ph := newHost(t)
+	service := rendezvous.NewRendezvousService(ph, nil)
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := service.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	a, b := newHost(t), newHost(t)
+	for _, h := range []host.Host{a, b} {
+		if err := h.Connect(ctx, info(ph)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	da, db := rendezvous.NewRendezvousDiscovery(a), rendezvous.NewRendezvousDiscovery(b)
+	defer da.Close()
+	defer db.Close()
+	if _, err := da.Advertise(ctx, "topic"); err != nil {
+		t.Fatal(err)
+	}
+	// As pubsub does with a discovery of its own making.
+	bd, err := backoff.NewBackoffDiscovery(db, backoff.NewFixedBackoff(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch, err := bd.FindPeers(ctx, "topic", discovery.Limit(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids := collect(ch); !slices.Equal(ids, []peer.ID{a.ID()}) {
+		t.Errorf("found %v", ids)
+	}
+}
+
+func TestAdvertiseFails(t *testing.T) {
+	d := newDiscovery(t, newHost(t), rendezvous.DiscoveryConfig{})
+	if ttl, err := d.Advertise(t.Context(), "lab"); !errors.Is(err, rendezvous.ErrNoPoints) || ttl <= 0 {
+		t.Errorf("no points: %v, %v", ttl, err)
+	}
+	if _, err := d.Request(t.Context(), "lab", 0); !errors.Is(err, rendezvous.ErrNoPoints) {
+		t.Errorf("Request without points: %v", err)
+	}
+	if ids := collect(must(d.FindPeers(t.Context(), "lab"))); len(ids) != 0 {
+		t.Error(ids)
+	}
+	for _, ns := range []string{"", "\xff", string(make([]byte, 256))} {
+		if ttl, err := d.Advertise(t.Context(), ns); err == nil || ttl <= 0 {
+			t.Errorf("namespace %q: %v, %v", ns, ttl, err)
+		}
+	}
+	_, ph := newPoint(t, rendezvous.Config{Access: func(context.Context, rendezvous.Request) error { return errors.New("no") }})
+	d = newDiscovery(t, newHost(t), rendezvous.DiscoveryConfig{Points: []peer.AddrInfo{info(ph)}})
+	var status *rendezvous.StatusError
+	if ttl, err := d.Advertise(t.Context(), "lab"); !errors.As(err, &status) || ttl <= 0 {
+		t.Errorf("refused: %v, %v", ttl, err)
+	}
+	_ = d.Close()
+	if ttl, err := d.Advertise(t.Context(), "lab"); err == nil || ttl <= 0 {
+		t.Errorf("closed: %v, %v", ttl, err)
+	}
+}
+
+// Both ends of an advertisement: it stops with its context, and with Unsubscribe.
+func TestUnsubscribe(t *testing.T) {
+	p, ph := newPoint(t, rendezvous.Config{})
+	h := newHost(t)
+	own := pointOn(t, h, rendezvous.Config{})
+	d := newDiscovery(t, h, rendezvous.DiscoveryConfig{Points: []peer.AddrInfo{info(ph)}, Point: own, UnregisterOnCancel: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, ns := range []string{"a", "b"} {
+		if _, err := d.Advertise(ctx, ns); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, m := p.Stats().Registrations, own.Stats().Registrations; n != 2 || m != 2 {
+		t.Errorf("%d there and %d here, want 2", n, m)
+	}
+	d.UnsubscribeLocally("a")
+	if n, m := p.Stats().Registrations, own.Stats().Registrations; n != 2 || m != 1 {
+		t.Errorf("%d there and %d here, want 2 and 1", n, m)
+	}
+	if err := d.Unsubscribe(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.Stats().Registrations; n != 1 {
+		t.Errorf("%d there, want 1", n)
+	}
+	cancel()
+	_ = d.Unsubscribe(t.Context(), "b") // the end of its context does the same, a moment later
+	if n := p.Stats().Registrations; n != 0 {
+		t.Errorf("%d there, want 0", n)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	store := rendezvous.NewMemory()
+	_, ph := newPoint(t, rendezvous.Config{Store: store})
+	d := newDiscovery(t, newHost(t), rendezvous.DiscoveryConfig{Points: []peer.AddrInfo{info(ph)}, Interval: time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events, err := d.Watch(ctx, "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := newKey(t)
+	h := hostWithKey(t, key)
+	know(h, ph)
+	addrs := []ma.Multiaddr{ma.StringCast(someAddr)}
+	c := newClient(t, h, rendezvous.ClientConfig{Addrs: func() []ma.Multiaddr { return addrs }})
+	for _, want := range []rendezvous.EventKind{rendezvous.Joined, rendezvous.Updated} {
+		if _, err := c.Register(ctx, ph.ID(), "lab", 0); err != nil {
+			t.Fatal(err)
+		}
+		if e := <-events; e.Kind != want || e.ID != h.ID() || !e.Addrs[0].Equal(addrs[0]) {
+			t.Errorf("%v %v, want %v", e.Kind, e.AddrInfo, want)
+		}
+		addrs = []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.9/tcp/9")}
+	}
+	cancel()
+	for range events {
+		t.Error("an event after the end")
+	}
+}

@@ -1,0 +1,449 @@
+package rendezvous
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/muster-p2p/muster/rendezvous/wire"
+)
+
+// answer does what the request in x.in asks for. An error means that it could
+// not be answered and the stream is to be reset.
+func (x *session) answer() error {
+	switch x.in.Kind {
+	case wire.Register:
+		ttl, err := x.register()
+		return x.registered(ttl, err)
+	case wire.Unregister:
+		x.count(wire.Unregister, x.unregister())
+		return nil // the spec has no answer
+	case wire.Discover:
+		return x.discover()
+	default:
+		return errors.Join(wire.ErrMalformed, errors.New("rendezvous: an answer where a request should be"))
+	}
+}
+
+// count counts a request and what limit it hit.
+func (x *session) count(k wire.Kind, err error) wire.Status {
+	s := statusOf(err)
+	if x.realm == RealmWaku && errors.Is(err, errOthersRecord) {
+		s = wire.InvalidSignedRecord // what Waku peers know
+	}
+	x.p.metrics.requests[x.dialect][k][statusIndex(s)].Add(1)
+	if r, ok := reasonOf(err); ok {
+		x.p.metrics.refused[r].Add(1)
+	}
+	return s
+}
+
+// text is what the peer is told beside the status: the point's own words and
+// nothing of the store's or the operator's.
+func text(err error, s wire.Status) string {
+	if err == nil {
+		return ""
+	}
+	if s == wire.InternalError {
+		return "internal error"
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return "store unavailable"
+	}
+	return strings.TrimPrefix(err.Error(), "rendezvous: ")
+}
+
+func (x *session) registered(ttl time.Duration, err error) error {
+	s := x.count(wire.Register, err)
+	m := wire.Message{Kind: wire.RegisterResponse, Status: s, Text: text(err, s)}
+	if err == nil {
+		m.TTL, m.HasTTL = uint64(ttl/time.Second), true
+	}
+	x.out = wire.AppendFrame(x.out[:0], x.dialect, &m)
+	return x.write(x.out)
+}
+
+// register returns the granted lifetime.
+func (x *session) register() (time.Duration, error) {
+	now := time.Now()
+	if err := x.rate(now); err != nil {
+		return 0, err
+	}
+	if !x.validNS() || x.in.NS == "" {
+		return 0, ErrInvalidNamespace
+	}
+	ttl, err := x.ttl()
+	if err != nil {
+		return 0, err
+	}
+	if err := x.access(OpRegister); err != nil {
+		return 0, err
+	}
+	reg := Registration{
+		Key:    Key{Realm: x.realm, NS: x.in.NS, Peer: x.peer},
+		Form:   FormSigned,
+		TTL:    ttl,
+		Source: x.source,
+	}
+	if err := x.record(&reg); err != nil {
+		return 0, err
+	}
+	if x.realm == RealmWaku {
+		reg.TTL += WakuGrace
+	}
+	reg.Expires = now.Add(reg.TTL)
+	return ttl, x.p.put(now, &reg)
+}
+
+// put registers what has been checked.
+func (p *Point) put(now time.Time, reg *Registration) error {
+	p.mu.Lock()
+	t, err := p.reg.admit(now, reg)
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = p.commit(reg.Realm, []Change{{Registration: *reg}})
+	p.mu.Lock()
+	p.reg.release(t)
+	p.mu.Unlock()
+	return err
+}
+
+func (x *session) rate(now time.Time) error {
+	x.p.rateMu.Lock()
+	defer x.p.rateMu.Unlock()
+	if !x.p.rates.allow(now, x.peer, x.source, x.local) {
+		return errRate
+	}
+	return nil
+}
+
+// charge makes the peer pay for a long answer.
+func (x *session) charge(now time.Time, size int) {
+	const perToken = 16 << 10
+	if size < perToken {
+		return
+	}
+	x.p.rateMu.Lock()
+	defer x.p.rateMu.Unlock()
+	x.p.rates.charge(now, x.peer, x.source, x.local, float64(size)/perToken)
+}
+
+// Namespaces are at most 255 bytes in libp2p and 256 in Waku.
+//
+// Spec: https://github.com/libp2p/specs/blob/master/rendezvous/README.md#recommendations-for-rendezvous-points-configurations
+func (x *session) validNS() bool {
+	longest := MaxNamespace
+	if x.realm == RealmWaku {
+		longest = MaxWakuNamespace
+	}
+	return len(x.in.NS) <= longest && utf8.ValidString(x.in.NS)
+}
+
+// Bounds of a namespace in bytes of UTF-8.
+const (
+	MaxNamespace     = 255
+	MaxWakuNamespace = 256
+)
+
+// ttl returns the lifetime that is asked for. Absent and zero are the default.
+// What is out of bounds is refused: a client that is granted less than it
+// counts on goes missing. Seconds are compared before they are multiplied.
+func (x *session) ttl() (time.Duration, error) {
+	least, most, def := x.p.cfg.MinTTL, x.p.cfg.MaxTTL, x.p.cfg.DefaultTTL
+	if x.realm == RealmWaku {
+		least, most, def = time.Second, WakuTTL, WakuTTL
+	}
+	if x.in.TTL == 0 {
+		return def, nil
+	}
+	if x.in.TTL < uint64(least/time.Second) || x.in.TTL > uint64(most/time.Second) {
+		return 0, ErrInvalidTTL
+	}
+	return time.Duration(x.in.TTL) * time.Second, nil
+}
+
+func (x *session) access(op Op) error {
+	if x.p.cfg.Access == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	r := Request{Op: op, Realm: x.realm, Peer: x.peer, Remote: x.remote, NS: x.in.NS}
+	if err := x.p.cfg.Access(ctx, r); err != nil {
+		x.p.cfg.Logger.Debug("refused", "op", op, "peer", x.peer, "err", err)
+		return errDenied
+	}
+	return nil
+}
+
+// record checks the request's record and puts a copy of it into reg, unless
+// the peer is registered with the same bytes: those need no second look.
+func (x *session) record(reg *Registration) (err error) {
+	x.p.mu.RLock()
+	same, seq, ok := x.p.reg.known(x.realm, x.peer, x.in.Record)
+	x.p.mu.RUnlock()
+	if ok {
+		reg.Record, reg.Seq = same, seq
+		return nil
+	}
+	if x.p.cfg.LegacyPeerInfo && x.realm == RealmLibp2p {
+		if _, err := wire.ParseEnvelope(x.in.Record); err != nil {
+			reg.Form = FormPeerInfo
+			reg.Record, err = admitPeerInfo(x.in.Record, x.peer)
+			return err
+		}
+	}
+	if err := x.p.enterVerify(); err != nil {
+		return err
+	}
+	reg.Seq, err = admitRecord(x.in.Record, x.peer)
+	<-x.p.verify
+	x.p.metrics.verified.Add(1)
+	reg.Record = bytes.Clone(x.in.Record)
+	return err
+}
+
+// verifyWait bounds how long a request waits for a processor to verify its
+// signature: a verification takes some 60 microseconds, so more than that
+// means more load than the machine can bear.
+const verifyWait = time.Second
+
+func (p *Point) enterVerify() error {
+	select {
+	case p.verify <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(verifyWait)
+	defer timer.Stop()
+	select {
+	case p.verify <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return errBusy
+	case <-p.done:
+		return ErrClosed
+	}
+}
+
+// unregister removes the peer from the namespace, or from all if it is empty.
+// A request with somebody else's id is ignored.
+func (x *session) unregister() error {
+	if len(x.in.ID) > 0 && string(x.in.ID) != string(x.peer) {
+		return errDenied
+	}
+	if err := x.rate(time.Now()); err != nil {
+		return err
+	}
+	x.p.mu.RLock()
+	changes := x.p.reg.removals(x.realm, x.peer, x.in.NS)
+	x.p.mu.RUnlock()
+	if len(changes) == 0 {
+		return nil
+	}
+	return x.p.commit(x.realm, changes)
+}
+
+// discover answers with a page of records.
+func (x *session) discover() error {
+	now := time.Now()
+	page := x.p.pages.Get().(*wire.Page)
+	page.Reset(x.dialect)
+	defer x.p.putPage(page)
+	var cookie []byte
+	err := x.mayDiscover(now)
+	if err == nil {
+		cookie, err = x.fill(now, page)
+	}
+	s := x.count(wire.Discover, err)
+	frame := page.Finish(cookie, s, text(err, s))
+	if scope := x.s.Scope(); len(frame) > 64<<10 {
+		if err := scope.ReserveMemory(len(frame), network.ReservationPriorityMedium); err != nil {
+			page.Reset(x.dialect)
+			x.p.metrics.refused[reasonBusy].Add(1)
+			frame = page.Finish(nil, wire.Unavailable, text(errBusy, wire.Unavailable))
+		} else {
+			defer scope.ReleaseMemory(len(frame))
+		}
+	}
+	x.p.metrics.records.Add(uint64(page.Len()))
+	x.p.metrics.bytes.Add(uint64(len(frame)))
+	x.charge(now, len(frame))
+	return x.write(frame)
+}
+
+// putPage keeps a page's memory for the next answer, unless it is unusual.
+func (p *Point) putPage(page *wire.Page) {
+	if page.Cap() <= 2*MaxAnswer {
+		p.pages.Put(page)
+	}
+}
+
+func (x *session) mayDiscover(now time.Time) error {
+	if err := x.rate(now); err != nil {
+		return err
+	}
+	if !x.validNS() {
+		return ErrInvalidNamespace
+	}
+	if x.in.NS == "" && x.realm == RealmLibp2p && !x.p.cfg.DiscoverAll {
+		return errDenied
+	}
+	return x.access(OpDiscover)
+}
+
+// fill puts records into the page and returns the cookie for the next one.
+func (x *session) fill(now time.Time, page *wire.Page) ([]byte, error) {
+	limit := MaxRecords
+	if x.in.Limit > 0 && x.in.Limit < MaxRecords {
+		limit = int(x.in.Limit)
+	}
+	if x.realm == RealmWaku {
+		x.fillSample(now, page, limit)
+		return nil, nil
+	}
+	x.p.mu.RLock()
+	defer x.p.mu.RUnlock()
+	o, tag := x.p.reg.orderOf(x.realm, x.in.NS)
+	l, err := x.position(tag)
+	if err != nil {
+		return nil, err
+	}
+	emit := x.emit(now, page)
+	l = x.p.reg.list(now, x.realm, o, l, x.rng, func(e *entry) bool {
+		return page.Len() < limit && emit(e)
+	})
+	return x.p.cookies.seal(make([]byte, 0, cookieSize), tag, l), nil
+}
+
+func (x *session) fillSample(now time.Time, page *wire.Page, limit int) {
+	x.p.mu.RLock()
+	defer x.p.mu.RUnlock()
+	o, _ := x.p.reg.orderOf(x.realm, x.in.NS)
+	if x.in.NS != "" {
+		x.p.reg.sample(now, o, limit, x.rng, x.emit(now, page))
+	}
+}
+
+// position reads the request's cookie. An empty one is none.
+func (x *session) position(tag nsTag) (listing, error) {
+	if len(x.in.Cookie) == 0 {
+		x.p.metrics.cookies[cookieNone].Add(1)
+		return listing{}, nil
+	}
+	l, fit := x.p.cookies.open(x.in.Cookie, tag)
+	x.p.metrics.cookies[fit].Add(1)
+	if fit == cookieBad || fit == cookieOther && x.p.cfg.StrictCookies {
+		return listing{}, errCookie
+	}
+	return l, nil
+}
+
+// emit returns a function that adds an entry to the page and says whether it
+// fitted in.
+func (x *session) emit(now time.Time, page *wire.Page) func(*entry) bool {
+	budget := x.budget()
+	legacy := x.p.cfg.LegacyPeerInfo && x.p.reg.isLegacy(now, x.realm, x.peer)
+	most := uint64(x.p.cfg.MaxTTL / time.Second)
+	if x.realm == RealmWaku {
+		most = uint64(WakuTTL / time.Second)
+	}
+	var r wire.Registration
+	return func(e *entry) bool {
+		r.NS, r.Record, r.HasTTL = e.ns.name, e.record, true
+		r.TTL = min(max(uint64(x.p.reg.left(now, e)/time.Second), 1), most)
+		switch {
+		case legacy && e.form == FormSigned:
+			r.Record = peerInfoOf(e.record)
+		case !legacy && e.form == FormPeerInfo:
+			return true // passed over
+		}
+		if !page.Room(&r, cookieSize, budget) {
+			return false
+		}
+		page.Add(&r)
+		return true
+	}
+}
+
+// budget returns how long an answer this peer can read.
+func (x *session) budget() int {
+	agent, err := x.p.host.Peerstore().Get(x.peer, "AgentVersion")
+	if s, ok := agent.(string); err == nil && ok && strings.HasPrefix(s, "nim-libp2p") {
+		return NimMaxAnswer
+	}
+	return MaxAnswer
+}
+
+// peerInfoOf says in the older form what a signed record says.
+func peerInfoOf(record []byte) []byte {
+	env, err := wire.ParseEnvelope(record)
+	if err != nil {
+		return nil
+	}
+	rec, err := wire.ParsePeerRecord(env.Payload, MaxRecordAddrs)
+	if err != nil {
+		return nil
+	}
+	return wire.AppendPeerInfo(nil, &rec)
+}
+
+// registerSelf registers the point's own host, without limits of rate.
+func (p *Point) registerSelf(realm Realm, ns string, rec []byte, ttl time.Duration) error {
+	seq, err := admitRecord(rec, p.host.ID())
+	if err != nil {
+		return err
+	}
+	if p.stores[realm] == nil {
+		return ErrUnsupported
+	}
+	now := time.Now()
+	return p.put(now, &Registration{
+		Key: Key{Realm: realm, NS: ns, Peer: p.host.ID()}, Record: rec, Form: FormSigned,
+		Seq: seq, TTL: ttl, Expires: now.Add(ttl),
+	})
+}
+
+func (p *Point) unregisterSelf(realm Realm, ns string) {
+	p.mu.RLock()
+	changes := p.reg.removals(realm, p.host.ID(), ns)
+	p.mu.RUnlock()
+	if len(changes) > 0 {
+		_ = p.commit(realm, changes) // it logs; the registration runs out in any case
+	}
+}
+
+// Local returns up to limit of the registrations of ns that this point holds,
+// or of all namespaces if ns is empty and listing all is allowed, in no order.
+// Unsigned ones are left out.
+func (p *Point) Local(realm Realm, ns string, limit int) []Found {
+	now := time.Now()
+	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	var out []Found
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	o, _ := p.reg.orderOf(realm, ns)
+	p.reg.sample(now, o, limit, rng, func(e *entry) bool {
+		env, err := wire.ParseEnvelope(e.record)
+		if err != nil || e.form != FormSigned {
+			return true
+		}
+		rec, err := wire.ParsePeerRecord(env.Payload, MaxRecordAddrs)
+		if err == nil {
+			out = append(out, Found{
+				AddrInfo: peer.AddrInfo{ID: e.peer.id, Addrs: parseAddrs(rec.Addrs)}, NS: e.ns.name,
+				TTL: p.reg.left(now, e), Seq: e.seq, Point: p.host.ID(), Record: e.record,
+			})
+		}
+		return true
+	})
+	return out
+}
