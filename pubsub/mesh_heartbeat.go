@@ -79,7 +79,8 @@ func (m *mesh) setDirect(now time.Time, id peer.ID, direct bool) {
 		return
 	}
 	p.direct = direct
-	for _, t := range m.sortedTopics(p) {
+	for _, name := range slices.Sorted(maps.Keys(m.topics)) {
+		t := m.topics[name]
 		m.touch(t)
 		if direct && t.mesh.has(p) {
 			m.prunePeer(now, t, p, m.c.params.PruneBackoff, false)

@@ -448,7 +448,7 @@ func TestSimPartitionAndHeal(t *testing.T) {
 	s.run(5 * time.Second)
 	for range 20 {
 		sm := s.anyUp().publish(1024)
-		s.run(3 * time.Second)
+		s.run(5 * time.Second)
 		from := left[s.node(peer.ID(sm.m.From))]
 		for _, n := range s.nodes {
 			if _, ok := sm.delivered[n]; ok != (left[n] == from) {

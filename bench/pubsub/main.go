@@ -37,8 +37,8 @@ type (
 	}
 	options struct {
 		unsigned bool
-		wait     bool   // Publish waits for room, if the library can
-		grafted  func() // a peer entered the mesh
+		wait     bool // Publish waits for room, if the library can
+		count    bool // duplicates
 	}
 	node interface {
 		// join enters a topic; without a subscription messages are only relayed.
@@ -60,9 +60,14 @@ func main() {
 	cases := flag.String("cases", "pair,mesh,burst,graft,decode,seen", "what to measure")
 	rounds := flag.Int("rounds", 3, "rounds of each case and library")
 	length := flag.Duration("length", 2*time.Second, "length of a round")
+	side := flag.String("impl", "", "measure only this library: muster or go-libp2p-pubsub")
 	only := flag.String("only", "", "measure only the cases whose names contain this")
-	profile := flag.String("cpuprofile", "", "write a profile of muster's rounds to this file")
+	profile := flag.String("cpuprofile", "", "write a profile of muster's rounds to this file, and one of allocations to FILE.mem")
 	flag.Parse()
+	if *side != "" {
+		impls = slices.DeleteFunc(impls, func(im impl) bool { return im.name != *side })
+		impls = append(impls, impls...) // so that there is something to compare
+	}
 	r := &runner{rounds: *rounds, length: *length, only: *only, profile: *profile}
 	fmt.Printf("# %s %s/%s, %d CPUs, %d rounds of %v; ratio = muster / go-libp2p-pubsub v0.17.0\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), r.rounds, r.length)

@@ -19,7 +19,7 @@ func (r *runner) meshes() error {
 	}{{20, 1024, false}, {50, 1024, false}, {20, 1024, true}, {20, 1000, false}} {
 		name := fmt.Sprintf("mesh of %d, %d B, %s", tt.n, tt.size, policyName(tt.unsigned))
 		if err := r.compare(name, func(im impl) (result, error) {
-			return r.mesh(im, tt.n, tt.size, options{unsigned: tt.unsigned})
+			return r.mesh(im, tt.n, tt.size, options{unsigned: tt.unsigned, count: true})
 		}); err != nil {
 			return err
 		}

@@ -122,17 +122,7 @@ func (r *runner) pair(im impl, size, inFlight int, o options) (result, error) {
 // newPair makes two hosts in a mesh: the first relays and publishes, the
 // second is subscribed.
 func newPair(im impl, o func(int) options) (*cluster, error) {
-	grafted := make(chan struct{}, 16)
-	c, err := newCluster(im, 2, func(i int) options {
-		opt := o(i)
-		opt.grafted = func() {
-			select {
-			case grafted <- struct{}{}:
-			default:
-			}
-		}
-		return opt
-	})
+	c, err := newCluster(im, 2, o)
 	if err != nil {
 		return nil, err
 	}
@@ -146,14 +136,7 @@ func newPair(im impl, o func(int) options) (*cluster, error) {
 		c.close()
 		return nil, err
 	}
-	for range c.nodes {
-		select {
-		case <-grafted:
-		case <-time.After(10 * time.Second):
-			c.close()
-			return nil, fmt.Errorf("no mesh")
-		}
-	}
+	time.Sleep(2500 * time.Millisecond) // two heartbeats
 	return c, nil
 }
 

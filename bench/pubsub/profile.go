@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/pprof"
 )
 
@@ -10,6 +11,7 @@ func (r *runner) startProfile(im impl) (stop func(), err error) {
 	if r.profile == "" || im.name != "muster" {
 		return func() {}, nil
 	}
+	runtime.MemProfileRate = 512
 	f, err := os.Create(r.profile)
 	if err != nil {
 		return nil, err
@@ -20,5 +22,9 @@ func (r *runner) startProfile(im impl) (stop func(), err error) {
 	return func() {
 		pprof.StopCPUProfile()
 		_ = f.Close()
+		if m, err := os.Create(r.profile + ".mem"); err == nil {
+			_ = pprof.Lookup("allocs").WriteTo(m, 0)
+			_ = m.Close()
+		}
 	}, nil
 }

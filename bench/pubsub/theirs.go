@@ -23,8 +23,11 @@ type theirs struct {
 }
 
 func newTheirs(ctx context.Context, h host.Host, o options) (node, error) {
-	n := &theirs{trace: &theirTracer{grafted: o.grafted}}
-	opts := []pubsub.Option{pubsub.WithMaxMessageSize(maxMessage), pubsub.WithRawTracer(n.trace)}
+	n := &theirs{trace: &theirTracer{}}
+	opts := []pubsub.Option{pubsub.WithMaxMessageSize(maxMessage)}
+	if o.count {
+		opts = append(opts, pubsub.WithRawTracer(n.trace))
+	}
 	if o.unsigned {
 		opts = append(opts, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
 			pubsub.WithMessageIdFn(func(m *pb.Message) string {
@@ -61,17 +64,13 @@ func (n *theirs) next(ctx context.Context) ([]byte, error) {
 
 func (n *theirs) duplicates() uint64 { return n.trace.dups.Load() }
 
+// theirTracer counts duplicates, which muster does by itself.
 type theirTracer struct {
-	dups    atomic.Uint64
-	grafted func()
+	dups atomic.Uint64
 }
 
-func (t *theirTracer) DuplicateMessage(*pubsub.Message) { t.dups.Add(1) }
-func (t *theirTracer) Graft(peer.ID, string) {
-	if t.grafted != nil {
-		t.grafted()
-	}
-}
+func (t *theirTracer) DuplicateMessage(*pubsub.Message)         { t.dups.Add(1) }
+func (t *theirTracer) Graft(peer.ID, string)                    {}
 func (t *theirTracer) OnNewOutboundStream(peer.ID, protocol.ID) {}
 func (t *theirTracer) OnClosedOutboundStream(peer.ID)           {}
 func (t *theirTracer) Join(string)                              {}

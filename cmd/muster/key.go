@@ -86,6 +86,19 @@ func hostKey(file string) (crypto.PrivKey, error) {
 // loadKey reads an identity in libp2p's protobuf encoding. It refuses a file
 // that others can read: such a key is no secret any more.
 func loadKey(file string) (crypto.PrivKey, error) {
+	b, err := readKeyFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := crypto.UnmarshalPrivateKey(b)
+	if err != nil {
+		return nil, usageError(fmt.Errorf("key %s is damaged: %w", file, err), "restore it from a backup, or make a new identity")
+	}
+	return key, nil
+}
+
+// readKeyFile reads a secret that only the owner may read.
+func readKeyFile(file string) ([]byte, error) {
 	info, err := os.Lstat(file)
 	if err != nil {
 		return nil, fail(exitUsage, fmt.Errorf("read key: %w", err), "make one with 'muster key new "+file+"'")
@@ -101,20 +114,21 @@ func loadKey(file string) (crypto.PrivKey, error) {
 	if err != nil {
 		return nil, usageError(fmt.Errorf("read key: %w", err), "")
 	}
-	key, err := crypto.UnmarshalPrivateKey(b)
-	if err != nil {
-		return nil, usageError(fmt.Errorf("key %s is damaged: %w", file, err), "restore it from a backup, or make a new identity")
-	}
-	return key, nil
+	return b, nil
 }
 
-// createKey writes a new identity to file, whole or not at all, and never
-// over another file.
-func createKey(file string) (_ crypto.PrivKey, err error) {
+// createKey writes a new identity to file.
+func createKey(file string) (crypto.PrivKey, error) {
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
+	return writeKey(file, key)
+}
+
+// writeKey writes an identity to file, whole or not at all, and never over
+// another file.
+func writeKey(file string, key crypto.PrivKey) (_ crypto.PrivKey, err error) {
 	b, err := crypto.MarshalPrivateKey(key)
 	if err != nil {
 		return nil, err

@@ -62,9 +62,12 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(
 		newVersionCmd(e),
 		newKeyCmd(e),
+		newRdvCmd(e),
 		newRendezvousCmd(e),
 		newPubCmd(e),
 		newSubCmd(e),
+		newENRCmd(e),
+		newDiscv5Cmd(e),
 	)
 	return root
 }

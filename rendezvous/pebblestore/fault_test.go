@@ -244,7 +244,7 @@ func TestDiskFull(t *testing.T) {
 			if tell {
 				disk.free.Store(2 << 20)
 			}
-			s, m, _ := openStore(t, cfg, rendezvous.Meta{})
+			s, _, _ := openStore(t, cfg, rendezvous.Meta{})
 
 			ctx, cancel := context.WithCancel(t.Context())
 			var w writers
@@ -275,7 +275,7 @@ func TestDiskFull(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			_, m, _ = openStore(t, cfg, rendezvous.Meta{})
+			_, m, _ := openStore(t, cfg, rendezvous.Meta{})
 			for k, seq := range w.acknowledged() {
 				if got, ok := m.Get(k); !ok || got.Seq < seq {
 					t.Errorf("%q seq %d was acknowledged; there is seq %d", k.NS, seq, got.Seq)
@@ -329,7 +329,7 @@ func TestExpireOnFullDisk(t *testing.T) {
 // damaged is kept; and the next start finds the new store.
 func TestDamaged(t *testing.T) {
 	origin := t.TempDir()
-	s, m, meta := openStore(t, pebblestore.Config{Dir: origin}, rendezvous.Meta{Epoch: 1})
+	s, _, meta := openStore(t, pebblestore.Config{Dir: origin}, rendezvous.Meta{Epoch: 1})
 	for i := range 2000 {
 		if err := s.Commit(t.Context(), []rendezvous.Change{storetest.Registration("ns", i, 1, time.Hour)}); err != nil {
 			t.Fatal(err)
@@ -339,7 +339,7 @@ func TestDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Some rows in tables, some in the log.
-	s, m, _ = openStore(t, pebblestore.Config{Dir: origin}, rendezvous.Meta{})
+	s, m, _ := openStore(t, pebblestore.Config{Dir: origin}, rendezvous.Meta{})
 	if err := s.Commit(t.Context(), []rendezvous.Change{storetest.Registration("log", 1, 1, time.Hour)}); err != nil {
 		t.Fatal(err)
 	}

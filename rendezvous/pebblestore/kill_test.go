@@ -35,7 +35,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m,
+		// Started by a package of go-libp2p when it is linked in.
+		goleak.IgnoreAnyFunction("github.com/ipfs/go-log/v2/writer.(*MirrorWriter).logRoutine"))
 }
 
 // removedNames is how many of the child's 50 names are registered and removed

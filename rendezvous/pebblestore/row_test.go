@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func TestIdentity(t *testing.T) {
 			t.Errorf("%v: got %v, %v", id, got, err)
 		}
 	}
-	if _, err := parseIdentity([]byte{layout + 1}); err != errNewer {
+	if _, err := parseIdentity([]byte{layout + 1}); !errors.Is(err, errNewer) {
 		t.Errorf("of a later layout: %v, want errNewer", err)
 	}
 	if damaged(errNewer) {

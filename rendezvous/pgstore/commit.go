@@ -18,7 +18,9 @@ import (
 type transaction struct {
 	calls   []*groupcommit.Call[work]
 	changes []rendezvous.Change // numbered; none before the transaction has its place
-	xid     string              // the database's number for it, once it has its place
+	at      time.Time           // the database's clock when it got its place
+	here    time.Time           // the local one, a little later
+	asked   bool                // the database may have been asked to commit it
 }
 
 func (t *transaction) finish(err error) {
@@ -37,13 +39,14 @@ func (o *owner) commit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Timeout)
 	defer cancel()
 	t := o.pending
-	t.changes, t.xid = nil, ""
+	t.changes, t.asked = nil, false
 	base, err := o.begin(ctx, t)
 	if err == nil && base > o.last {
 		err = o.followTo(ctx, base) // under the lock: nobody writes meanwhile
 	}
 	if err == nil {
 		t.number(base)
+		t.asked = true
 		err = o.write(ctx, t)
 	}
 	switch {
@@ -71,13 +74,14 @@ func (o *owner) begin(ctx context.Context, t *transaction) (base uint64, err err
 	}
 	var b pgx.Batch
 	b.Queue("begin isolation level read committed")
-	b.Queue("update muster_rendezvous set pos = pos + $1 where epoch = $2 returning pos, pg_current_xact_id()::text",
+	b.Queue("update muster_rendezvous set pos = pos + $1 where epoch = $2 returning pos, clock_timestamp()",
 		int64(n), int64(o.meta.Epoch))
 	results := o.db.SendBatch(ctx, &b)
 	var pos int64
 	_, err = results.Exec()
 	if err == nil {
-		err = results.QueryRow().Scan(&pos, &t.xid)
+		err = results.QueryRow().Scan(&pos, &t.at)
+		t.here = time.Now()
 	}
 	err = errors.Join(err, results.Close())
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -85,7 +89,6 @@ func (o *owner) begin(ctx context.Context, t *transaction) (base uint64, err err
 		return 0, errEpoch
 	}
 	if err != nil {
-		t.xid = "" // it has not been asked to commit
 		return 0, err
 	}
 	base = uint64(pos) - uint64(n)
@@ -124,16 +127,25 @@ func (t *transaction) number(base uint64) {
 	}
 }
 
+func (t *transaction) last() uint64 { return t.changes[len(t.changes)-1].Pos }
+
+// signWriter leaves a note of how far this store has come, by which it knows,
+// should the answer be lost, whether it was committed.
+const signWriter = `
+	insert into muster_writer (id, pos) values ($1, $2)
+	on conflict (id) do update set pos = excluded.pos, at = excluded.at`
+
 // write writes the changes and commits.
 func (o *owner) write(ctx context.Context, t *transaction) error {
-	up, gone := build(t.changes, time.Now())
+	up, gone := build(t.changes, t.here)
 	var b pgx.Batch
 	if len(up.pos) > 0 {
-		b.Queue(upsert, up.upsertArgs()...)
+		b.Queue(upsert, up.upsertArgs(t.at)...)
 	}
 	if len(gone.pos) > 0 {
 		b.Queue(remove, gone.removeArgs()...)
 	}
+	b.Queue(signWriter, o.id, int64(t.last()))
 	b.Queue("select pg_notify($1, '')", channel)
 	b.Queue("commit")
 	results := o.db.SendBatch(ctx, &b)
@@ -154,7 +166,7 @@ func (o *owner) succeed(t *transaction) {
 	o.pending = nil
 	o.counts.commits.Add(1)
 	o.counts.changes.Add(uint64(len(t.changes)))
-	o.last = t.changes[len(t.changes)-1].Pos
+	o.last = t.last()
 	o.apply(t.changes)
 	t.finish(nil)
 }
@@ -164,57 +176,51 @@ func (o *owner) succeed(t *transaction) {
 // out then.
 func (o *owner) settle(ctx context.Context) error {
 	t := o.pending
-	status := "aborted"
-	if t.xid != "" {
+	if t.asked {
 		o.counts.settled.Add(1)
-		var err error
-		if status, err = o.status(ctx, t.xid); err != nil {
+		committed, err := o.committed(ctx, t)
+		if err != nil {
 			return err
 		}
+		if committed {
+			return o.adopt(ctx, t)
+		}
 	}
-	switch status {
-	case "committed":
-		return o.adopt(ctx, t)
-	case "aborted":
-		t.xid = ""
-		t.calls = waiting(t.calls)
-		if len(t.calls) == 0 {
-			o.pending = nil
-			return nil
-		}
-		return o.commit(ctx)
-	default: // in progress: the old connection's end has not been noticed there
-		timer := time.NewTimer(minPause)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-o.queue.Closing():
-		}
+	t.calls = waiting(t.calls)
+	if len(t.calls) == 0 {
+		o.pending = nil
 		return nil
 	}
+	return o.commit(ctx)
 }
 
-// unknownXID is the SQLSTATE (invalid_parameter_value) of asking for a
-// transaction that the database has not begun yet.
-const unknownXID = "22023"
-
-// status asks what became of a transaction.
-func (o *owner) status(ctx context.Context, xid string) (string, error) {
+// committed reports whether the database holds the transaction. It takes the
+// lock that the transaction took: while the old connection's end has not been
+// noticed there, it waits.
+//
+// The number of the database's own transaction would not do: after a crash
+// PostgreSQL gives numbers that were not yet on its disk to other transactions.
+func (o *owner) committed(ctx context.Context, t *transaction) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Timeout)
 	defer cancel()
-	var status *string
-	err := o.db.QueryRow(ctx, "select pg_xact_status($1::text::xid8)", xid).Scan(&status)
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == unknownXID {
-		return "aborted", nil // a replica took over that had not heard of it
+	var b pgx.Batch
+	b.Queue("begin isolation level read committed")
+	b.Queue("select from muster_rendezvous for update")
+	b.Queue("select coalesce(max(pos), 0) from muster_writer where id = $1", o.id)
+	b.Queue("rollback")
+	results := o.db.SendBatch(ctx, &b)
+	var pos int64
+	_, err := results.Exec()
+	if err == nil {
+		_, err = results.Exec()
 	}
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = results.QueryRow().Scan(&pos)
 	}
-	if status == nil { // hundreds of millions of transactions came in between
-		return "aborted", nil
+	if err = errors.Join(err, results.Close()); err != nil {
+		return false, fmt.Errorf("pgstore: ask for a commit: %w", err)
 	}
-	return *status, nil
+	return uint64(pos) == t.last(), nil
 }
 
 // adopt applies a transaction that turned out to be committed: first what was
@@ -248,7 +254,11 @@ func (o *owner) drop(ctx context.Context, c *groupcommit.Call[work]) error {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Timeout)
 	defer cancel()
 	ahead := time.Until(c.Value.before).Milliseconds()
-	tag, err := o.db.Exec(ctx, dropExpired, ahead, expireDrop)
+	_, err := o.db.Exec(ctx, dropWriters)
+	var tag pgconn.CommandTag
+	if err == nil {
+		tag, err = o.db.Exec(ctx, dropExpired, ahead, expireDrop)
+	}
 	if err != nil {
 		c.Finish(fmt.Errorf("pgstore: expire: %w", errors.Join(rendezvous.ErrUnavailable, err)))
 		if o.db.IsClosed() {

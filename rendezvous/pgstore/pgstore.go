@@ -16,7 +16,7 @@
 // [rendezvous.ErrUnavailable]; the store connects again by itself, at
 // intervals that grow to five seconds and are jittered, so that many points do
 // not come back at once. If the connection breaks inside a COMMIT the store
-// asks the database, when it is back, what became of it.
+// looks, when the database is back, what became of it.
 //
 // Times of expiry are kept by the database's clock and handed out by the local
 // one, so the clocks of points need not agree.
@@ -33,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,9 @@ const (
 
 	// groupLimit is how many Commits share a transaction.
 	groupLimit = 512
+
+	// gatherLimit bounds how long a transaction waits for company.
+	gatherLimit = 5 * time.Millisecond
 
 	// The bounds of the pause between two attempts to connect.
 	minPause = 50 * time.Millisecond
@@ -159,7 +163,7 @@ func (s *Store) Open(ctx context.Context, proposal rendezvous.Meta, apply func([
 	if s.closed || s.opened {
 		return rendezvous.Meta{}, fmt.Errorf("pgstore: opened again: %w", rendezvous.ErrClosed)
 	}
-	o := &owner{Store: s, apply: apply}
+	o := &owner{Store: s, apply: apply, id: rand.Int64(), gatherer: groupcommit.NewGatherer(s.queue, gatherLimit)}
 	meta, err := o.open(ctx, proposal)
 	if err != nil {
 		o.hangUp()

@@ -29,3 +29,11 @@ create table muster_registration (
 
 create unique index muster_registration_pos on muster_registration (pos);
 create index muster_registration_keep on muster_registration (keep);
+
+-- How far each running point has come. A point whose connection broke within a
+-- COMMIT finds here whether it was done.
+create table muster_writer (
+    id  bigint      primary key,
+    pos bigint      not null,
+    at  timestamptz not null default now()
+);

@@ -1,0 +1,5 @@
+//go:build !race
+
+package discv5_test
+
+const raceEnabled = false

@@ -1,0 +1,255 @@
+package discv5_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-p2p/muster/discv5"
+	"github.com/muster-p2p/muster/enr"
+	"github.com/muster-p2p/muster/internal/simnet"
+)
+
+// simSize is how many nodes the simulations have: 1,000, or 100 where time is
+// short. MUSTER_SIM_NODES overrides it; make sim-discv5 asks for 10,000.
+func simSize(t testing.TB) int {
+	if s := os.Getenv("MUSTER_SIM_NODES"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("MUSTER_SIM_NODES: %v", err)
+		}
+		return n
+	}
+	if testing.Short() || raceEnabled {
+		t.Log("100 nodes instead of 1,000: -short or -race")
+		return 100
+	}
+	return 1000
+}
+
+// world is a network of nodes in memory, 25 ms apart, each in a /24 of its own.
+type world struct {
+	t     testing.TB
+	net   *simnet.Net
+	dice  *rand.Rand
+	nodes []*discv5.Node
+}
+
+const (
+	oneWay = 25 * time.Millisecond
+	// joinSpan is the time over which a simulated network comes up. Nobody
+	// challenges more than 500 strangers a second, so a thousand nodes cannot
+	// join by three bootnodes in one instant.
+	joinSpan = 30 * time.Second
+	bootN    = 3
+)
+
+func newWorld(t testing.TB) *world {
+	const seed = 1
+	t.Logf("seed %d", seed)
+	return &world{
+		t: t, net: simnet.New(simnet.Config{Seed: seed, Link: simnet.Delay(oneWay)}),
+		dice: rand.New(rand.NewPCG(seed, seed)),
+	}
+}
+
+func (w *world) close() {
+	for _, n := range w.nodes {
+		if err := n.Close(); err != nil {
+			w.t.Error(err)
+		}
+	}
+	w.net.Close()
+}
+
+// worldAddr is the ith node's endpoint, in a public /24 of its own.
+func worldAddr(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(11 + i>>16), byte(i >> 8), byte(i), 1}), 30303)
+}
+
+// join starts the next node. The first few are everybody's bootnodes.
+func (w *world) join() *discv5.Node {
+	w.t.Helper()
+	i := len(w.nodes)
+	var boot []*enr.Record
+	for _, b := range w.nodes[:min(i, bootN)] {
+		boot = append(boot, b.LocalRecord())
+	}
+	n := w.start(i, discv5.Config{Bootnodes: boot})
+	w.nodes = append(w.nodes, n)
+	return n
+}
+
+// start runs node i with the rest of its Config.
+func (w *world) start(i int, cfg discv5.Config) *discv5.Node {
+	w.t.Helper()
+	conn, err := w.net.Host(worldAddr(i).Addr()).ListenUDP(worldAddr(i).Port())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cfg.Key, cfg.Conns, cfg.Advertise = testKey(w.t, i), []discv5.PacketConn{conn}, []netip.AddrPort{worldAddr(i)}
+	n, err := discv5.Listen(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+func (w *world) grow(n int) {
+	for range n {
+		w.join()
+		time.Sleep(joinSpan / time.Duration(n))
+	}
+}
+
+// closest are the k true closest nodes to target, without the one that asks.
+func (w *world) closest(target, asker enr.ID, k int) []enr.ID {
+	ids := make([]enr.ID, 0, len(w.nodes))
+	for _, n := range w.nodes {
+		if n.ID() != asker {
+			ids = append(ids, n.ID())
+		}
+	}
+	slices.SortFunc(ids, func(a, b enr.ID) int { return enr.CompareDistance(target, a, b) })
+	return ids[:min(k, len(ids))]
+}
+
+// lookups is what a number of lookups for random targets found and took.
+type lookups struct {
+	recall float64 // part of the true closest 16 that was found
+	first  float64 // part of the lookups that found the closest node
+	took   []time.Duration
+}
+
+func (l lookups) quantile(q float64) time.Duration {
+	return l.took[min(int(q*float64(len(l.took))), len(l.took)-1)]
+}
+
+func (l lookups) String() string {
+	return fmt.Sprintf("recall@16 %.4f, closest found %.3f, p50 %v, p99 %v", l.recall, l.first, l.quantile(0.5), l.quantile(0.99))
+}
+
+// sample makes lookups one after another, each from a random node.
+func (w *world) sample(count int) lookups {
+	w.t.Helper()
+	var l lookups
+	for range count {
+		asker := w.nodes[w.dice.IntN(len(w.nodes))]
+		target := w.randomID()
+		start := time.Now()
+		found, err := asker.Lookup(w.context(), target)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		l.took = append(l.took, time.Since(start))
+		truth := w.closest(target, asker.ID(), 16)
+		hits := 0
+		for _, id := range truth {
+			if slices.ContainsFunc(found, func(r *enr.Record) bool { return r.ID() == id }) {
+				hits++
+			}
+		}
+		l.recall += float64(hits) / float64(len(truth)) / float64(count)
+		if len(found) > 0 && found[0].ID() == truth[0] {
+			l.first += 1 / float64(count)
+		}
+	}
+	slices.Sort(l.took)
+	return l
+}
+
+func (w *world) randomID() (id enr.ID) {
+	for i := range id {
+		id[i] = byte(w.dice.Uint32())
+	}
+	return id
+}
+
+func (w *world) context() context.Context { return w.t.Context() }
+
+// findable starts a newcomer and returns after what time a lookup by some
+// other node, begun every tenth of a second, has found it.
+func (w *world) findable() time.Duration {
+	w.t.Helper()
+	start := time.Now()
+	id := w.join().ID()
+	done := make(chan time.Duration, 1)
+	quit := make(chan struct{})
+	defer close(quit)
+	askers := w.dice.Perm(len(w.nodes) - 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-quit:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			asker := w.nodes[askers[i%len(askers)]]
+			go func() {
+				found, err := asker.Lookup(w.context(), id)
+				if err == nil && slices.ContainsFunc(found, func(r *enr.Record) bool { return r.ID() == id }) {
+					select {
+					case done <- time.Since(start):
+					default:
+					}
+				}
+			}()
+		}
+	}()
+	select {
+	case d := <-done:
+		return d
+	case <-time.After(time.Minute):
+		w.t.Error("a newcomer was not found in a minute")
+		return time.Minute
+	}
+}
+
+// Lookups find the closest nodes, soon after the network has come up; a
+// newcomer is found at once.
+func TestSimulatedNetwork(t *testing.T) {
+	size := simSize(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		start := time.Now()
+		w.grow(size)
+		early := w.sample(50)
+		t.Logf("%d nodes, after %v: %v", size, time.Since(start).Round(time.Second), early)
+
+		time.Sleep(5*time.Minute - time.Since(start))
+		l := w.sample(100)
+		t.Logf("%d nodes, after 5 minutes: %v", size, l)
+		if l.recall < 0.97 {
+			t.Errorf("recall %.4f after 5 minutes, want 0.97", l.recall)
+		}
+		if p50 := l.quantile(0.5); p50 > 550*time.Millisecond {
+			t.Errorf("a lookup takes %v, want 550ms at 25ms one way", p50)
+		}
+
+		var joins []time.Duration
+		for range 15 {
+			joins = append(joins, w.findable())
+		}
+		slices.Sort(joins)
+		t.Logf("newcomers found after %v", joins)
+		if median := joins[len(joins)/2]; median > time.Second {
+			t.Errorf("newcomers are found after %v, want 1s", median)
+		}
+
+		time.Sleep(15*time.Minute - time.Since(start))
+		late := w.sample(100)
+		t.Logf("%d nodes, after 15 minutes: %v; network %+v", size, late, w.net.Stats())
+		if late.recall < 0.99 {
+			t.Errorf("recall %.4f after 15 minutes, want 0.99", late.recall)
+		}
+		synctest.Wait()
+	})
+}

@@ -1,0 +1,446 @@
+package discv5
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/muster-p2p/muster/enr"
+)
+
+const (
+	// bucketSize is k: "The Node Discovery Protocol uses k = 16".
+	bucketSize = 16
+	// bucketSpares is how many wait for a place in a full bucket.
+	bucketSpares = 10
+	// tableBuckets is how many buckets there are. "Neighbors of very low
+	// distance are unlikely to occur in practice. Implementations may omit
+	// buckets for low distances": the first bucket holds all below 241, where
+	// a network of 65,000 nodes expects one.
+	tableBuckets = 17
+	lowDistance  = 256 - tableBuckets + 1 // the largest distance in the first bucket
+
+	// maxFails is after how many pings in a row without an answer a node that
+	// has been alive leaves the table. A newcomer has one chance.
+	maxFails = 3
+
+	// recheckEvery is how long a node that has not been seen alive, or did
+	// not answer last time, is left alone after a ping.
+	recheckEvery = 5 * time.Second
+)
+
+// An entry is a node in the table.
+type entry struct {
+	record  *enr.Record
+	addr    netip.AddrPort // where we reach it
+	added   time.Time
+	seen    time.Time // last answer from addr, zero if never
+	pinged  time.Time
+	checks  uint32 // answers in all
+	fails   uint8  // pings in a row without an answer
+	live    bool   // it has answered at addr
+	pinging bool
+	wanted  uint64 // the newest record number that was asked for
+	due     bool   // check it soon
+}
+
+func (e *entry) id() enr.ID { return e.record.ID() }
+
+type bucket struct {
+	entries   []*entry // least recently seen first
+	spares    []*entry // newest last
+	refreshed time.Time
+}
+
+// A table holds the nodes we know of, by distance. It is one bucket for each
+// distance, not a tree that splits: FINDNODE asks for exact distances, which
+// are then a look at one bucket (docs/adr/0031).
+//
+// https://github.com/ethereum/devp2p/blob/master/discv5/discv5-theory.md#node-table
+type table struct {
+	self      enr.ID
+	fam       families
+	perBucket int // nodes of one network, negative for no limit
+	perTable  int
+	buckets   [tableBuckets]bucket
+	subnets   map[netip.Addr]int
+	n         int // entries, without spares
+	unchecked int // entries with due set
+	rnd       *rand.Rand
+	limited   uint64             // nodes refused for their network's number
+	onMember  func(*entry, bool) // told of who comes and goes
+	onLive    func(*entry)       // told when a node is first seen alive
+}
+
+func newTable(self enr.ID, fam families, perBucket, perTable int, rnd *rand.Rand) *table {
+	return &table{
+		self: self, fam: fam, perBucket: perBucket, perTable: perTable,
+		subnets: make(map[netip.Addr]int), rnd: rnd,
+		onMember: func(*entry, bool) {}, onLive: func(*entry) {},
+	}
+}
+
+func (t *table) bucketOf(id enr.ID) *bucket {
+	d := enr.LogDistance(t.self, id)
+	return &t.buckets[max(d-lowDistance, 0)]
+}
+
+// get returns the entry of id, not one of the spares.
+func (t *table) get(id enr.ID) *entry {
+	for _, e := range t.bucketOf(id).entries {
+		if e.id() == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// record returns the newest record we have of id, among the spares too.
+func (t *table) record(id enr.ID) *enr.Record {
+	b := t.bucketOf(id)
+	for _, l := range [...][]*entry{b.entries, b.spares} {
+		for _, e := range l {
+			if e.id() == id {
+				return e.record
+			}
+		}
+	}
+	return nil
+}
+
+// add puts the node that r describes into the table, as a spare if its bucket
+// is full, or takes r as the newer record of a node that is there. It returns
+// the entry if the node is in the table now.
+func (t *table) add(now time.Time, r *enr.Record) (e *entry, added bool) {
+	if r.ID() == t.self {
+		return nil, false
+	}
+	addr, ok := t.fam.endpointOf(r)
+	if !ok {
+		return nil, false
+	}
+	b := t.bucketOf(r.ID())
+	if e := find(b.entries, r.ID()); e != nil {
+		t.update(b, e, r, addr)
+		return e, false
+	}
+	if s := find(b.spares, r.ID()); s != nil {
+		if r.Seq() <= s.record.Seq() {
+			return nil, false
+		}
+		t.dropSpare(b, s) // and come back below, perhaps at another address
+	}
+	if !t.room(b, addr.Addr()) {
+		t.limited++
+		return nil, false
+	}
+	e = &entry{record: r, addr: addr, added: now}
+	t.count(addr.Addr(), 1)
+	if len(b.entries) >= bucketSize {
+		if len(b.spares) >= bucketSpares {
+			t.dropSpare(b, b.spares[0])
+		}
+		b.spares = append(b.spares, e)
+		return nil, false
+	}
+	t.enter(b, e)
+	return e, true
+}
+
+func find(l []*entry, id enr.ID) *entry {
+	for _, e := range l {
+		if e.id() == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// enter makes e a member of b.
+func (t *table) enter(b *bucket, e *entry) {
+	b.entries = append(b.entries, e)
+	t.n++
+	t.setDue(e, true)
+	t.onMember(e, true)
+}
+
+// update takes r as e's record if it is newer. A node at a new endpoint is
+// one that has not been seen alive.
+func (t *table) update(b *bucket, e *entry, r *enr.Record, addr netip.AddrPort) {
+	if r.Seq() <= e.record.Seq() {
+		return
+	}
+	if addr == e.addr {
+		e.record = r
+		return
+	}
+	t.onMember(e, false)
+	t.count(e.addr.Addr(), -1)
+	old := e.addr
+	e.addr = netip.AddrPort{} // not in its own way
+	if !t.room(b, addr.Addr()) {
+		t.limited++
+		e.addr = old
+		t.count(old.Addr(), 1)
+		t.onMember(e, true)
+		t.remove(e)
+		return
+	}
+	e.record, e.addr, e.live, e.fails, e.checks = r, addr, false, 0, 0
+	t.count(addr.Addr(), 1)
+	t.setDue(e, true)
+	t.onMember(e, true)
+}
+
+// room reports whether one more node of a's network may come: "limiting
+// Kademlia table buckets to two nodes from every /24 IP subnetwork and the
+// whole table to 10 nodes per /24 IP subnetwork significantly increases the
+// number of hosts an attacker must control". Spares count as well, and
+// addresses that are free for all to use on their own networks do not.
+// https://github.com/ethereum/devp2p/blob/master/discv5/discv5-rationale.md#sybil-and-eclipse-attacks
+func (t *table) room(b *bucket, a netip.Addr) bool {
+	if spaceOf(a) != spacePublic {
+		return true
+	}
+	net := subnetOf(a)
+	if t.perTable >= 0 && t.subnets[net] >= t.perTable {
+		return false
+	}
+	if t.perBucket < 0 {
+		return true
+	}
+	n := 0
+	for _, l := range [...][]*entry{b.entries, b.spares} {
+		for _, e := range l {
+			if e.addr.IsValid() && subnetOf(e.addr.Addr()) == net {
+				n++
+			}
+		}
+	}
+	return n < t.perBucket
+}
+
+func (t *table) count(a netip.Addr, by int) {
+	if spaceOf(a) != spacePublic {
+		return
+	}
+	net := subnetOf(a)
+	if t.subnets[net] += by; t.subnets[net] <= 0 {
+		delete(t.subnets, net)
+	}
+}
+
+func (t *table) dropSpare(b *bucket, e *entry) {
+	t.count(e.addr.Addr(), -1)
+	b.spares = slices.DeleteFunc(b.spares, func(o *entry) bool { return o == e })
+}
+
+// seen records that e has answered at its address, which makes it the most
+// recently seen of its bucket. Only the answer to a PING makes it alive, for
+// others to be told of: "tracking whether the node has ever successfully
+// responded to a PING request".
+func (t *table) seen(now time.Time, e *entry, pong bool) {
+	e.seen, e.fails = now, 0
+	e.checks++
+	if pong {
+		e.pinging = false
+		t.setDue(e, false)
+	}
+	b := t.bucketOf(e.id())
+	if i := slices.Index(b.entries, e); i >= 0 && i < len(b.entries)-1 {
+		copy(b.entries[i:], b.entries[i+1:])
+		b.entries[len(b.entries)-1] = e
+	}
+	if pong && !e.live {
+		e.live = true
+		t.onLive(e)
+	}
+}
+
+// failed records that e did not answer. It leaves the table at once if it
+// never did, and after some failures in a row otherwise.
+func (t *table) failed(e *entry) (removed bool) {
+	e.pinging = false
+	e.fails++
+	if e.live && e.fails < maxFails {
+		t.setDue(e, true)
+		return false
+	}
+	t.remove(e)
+	return true
+}
+
+// unanswered records that e did not answer and that it may not be its fault.
+func (t *table) unanswered(e *entry) { e.pinging = false }
+
+// remove takes e out and the newest of the spares in.
+func (t *table) remove(e *entry) {
+	b := t.bucketOf(e.id())
+	i := slices.Index(b.entries, e)
+	if i < 0 {
+		return
+	}
+	b.entries = slices.Delete(b.entries, i, i+1)
+	t.n--
+	t.setDue(e, false)
+	t.count(e.addr.Addr(), -1)
+	t.onMember(e, false)
+	if n := len(b.spares); n > 0 {
+		s := b.spares[n-1]
+		b.spares = b.spares[:n-1]
+		t.enter(b, s)
+	}
+}
+
+func (t *table) setDue(e *entry, due bool) {
+	if e.due == due {
+		return
+	}
+	e.due = due
+	if due {
+		t.unchecked++
+	} else {
+		t.unchecked--
+	}
+}
+
+// toCheck returns a node that waits to be seen alive, the one longest
+// without a ping, or nil.
+func (t *table) toCheck(now time.Time) *entry {
+	if t.unchecked == 0 {
+		return nil
+	}
+	var best *entry
+	for i := range t.buckets {
+		for _, e := range t.buckets[i].entries {
+			if !e.due || e.pinging || !e.pinged.IsZero() && now.Sub(e.pinged) < recheckEvery {
+				continue
+			}
+			if best == nil || e.pinged.Before(best.pinged) {
+				best = e
+			}
+		}
+	}
+	return best
+}
+
+// toRevalidate returns the least recently seen node of a random bucket:
+// "occasionally verify that a random node in a random bucket is live".
+func (t *table) toRevalidate() *entry {
+	var full [tableBuckets]int
+	n := 0
+	for i := range t.buckets {
+		if len(t.buckets[i].entries) > 0 {
+			full[n] = i
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	for _, e := range t.buckets[full[t.rnd.IntN(n)]].entries {
+		if !e.pinging {
+			return e
+		}
+	}
+	return nil
+}
+
+// all calls f for each node, the nearest bucket first.
+func (t *table) all(f func(*entry)) {
+	for i := range t.buckets {
+		for _, e := range t.buckets[i].entries {
+			f(e)
+		}
+	}
+}
+
+// closest returns up to k nodes nearest to target, nearest first.
+func (t *table) closest(target enr.ID, k int, liveOnly bool) []*entry {
+	near := make([]*entry, 0, t.n)
+	t.all(func(e *entry) {
+		if e.live || !liveOnly {
+			near = append(near, e)
+		}
+	})
+	slices.SortFunc(near, func(a, b *entry) int { return enr.CompareDistance(target, a.id(), b.id()) })
+	return near[:min(k, len(near))]
+}
+
+// atDistances appends to dst up to k nodes at exactly these distances from
+// us, the first distances first.
+func (t *table) atDistances(dst []*entry, distances []uint16, k int, keep func(*entry) bool) []*entry {
+	for _, d := range distances {
+		if d == 0 || d > 256 {
+			continue
+		}
+		b := &t.buckets[max(int(d)-lowDistance, 0)]
+		for _, e := range b.entries {
+			if len(dst) >= k {
+				return dst
+			}
+			if enr.LogDistance(t.self, e.id()) == int(d) && keep(e) {
+				dst = append(dst, e)
+			}
+		}
+	}
+	return dst
+}
+
+// random returns up to max nodes that keep accepts, in random order.
+func (t *table) random(limit int, keep func(*entry) bool) []*entry {
+	var l []*entry
+	t.all(func(e *entry) {
+		if keep(e) {
+			l = append(l, e)
+		}
+	})
+	t.rnd.Shuffle(len(l), func(i, j int) { l[i], l[j] = l[j], l[i] })
+	return l[:min(limit, len(l))]
+}
+
+// refreshTarget returns an ID in the least recently refreshed bucket and
+// marks that as refreshed: "a lookup targeting the least recently refreshed
+// bucket should be performed at regular intervals". Buckets nearer than the
+// nearest node but one are left out; the lookup of ourselves covers them.
+func (t *table) refreshTarget(now time.Time) enr.ID {
+	lowest := 0
+	for lowest < tableBuckets-1 && len(t.buckets[lowest].entries) == 0 {
+		lowest++
+	}
+	oldest := lowest
+	for i := lowest; i < tableBuckets; i++ {
+		if t.buckets[i].refreshed.Before(t.buckets[oldest].refreshed) {
+			oldest = i
+		}
+	}
+	t.buckets[oldest].refreshed = now
+	return t.idAtDistance(oldest + lowDistance)
+}
+
+// idAtDistance returns a random ID at distance d from us.
+func (t *table) idAtDistance(d int) enr.ID {
+	var id enr.ID
+	for i := range id {
+		id[i] = byte(t.rnd.Uint32())
+	}
+	// The first 256-d bits are ours, the next is not, the rest is random.
+	for bit := range 256 - d {
+		set(&id, bit, isSet(t.self, bit))
+	}
+	if d > 0 {
+		set(&id, 256-d, !isSet(t.self, 256-d))
+	}
+	return id
+}
+
+func isSet(id enr.ID, bit int) bool { return id[bit/8]&(0x80>>(bit%8)) != 0 }
+
+func set(id *enr.ID, bit int, on bool) {
+	if on {
+		id[bit/8] |= 0x80 >> (bit % 8)
+	} else {
+		id[bit/8] &^= 0x80 >> (bit % 8)
+	}
+}

@@ -1,0 +1,136 @@
+package secp_test
+
+import (
+	"crypto/sha256"
+	"testing"
+
+	decred "github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
+	"github.com/muster-p2p/muster/internal/secp"
+)
+
+// TestAgainstDecred checks every operation against a second implementation,
+// on random keys.
+func TestAgainstDecred(t *testing.T) {
+	n := 200
+	if testing.Short() {
+		n = 20
+	}
+	for i := range n {
+		ours, err := secp.GenerateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := decred.PrivKeyFromBytes(ours.Bytes())
+		pub := ours.Public().Compressed()
+		if want := theirs.PubKey().SerializeCompressed(); string(pub[:]) != string(want) {
+			t.Fatalf("public key %x, want %x", pub, want)
+		}
+		if got, want := ours.Public().NodeID(), secp.Keccak256(theirs.PubKey().SerializeUncompressed()[1:]); got != want {
+			t.Fatalf("node ID %x, want %x", got, want)
+		}
+
+		digest := sha256.Sum256([]byte{byte(i)})
+		sig := ours.Sign(digest)
+		var r, s decred.ModNScalar
+		r.SetByteSlice(sig[:32])
+		s.SetByteSlice(sig[32:])
+		if !ecdsa.NewSignature(&r, &s).Verify(digest[:], theirs.PubKey()) || s.IsOverHalfOrder() {
+			t.Fatalf("signature %x of %x refused", sig, digest)
+		}
+		want := ecdsa.SignCompact(theirs, digest[:], true)
+		if string(sig[:]) != string(want[1:]) {
+			t.Fatalf("RFC 6979 signature %x, want %x", sig, want[1:])
+		}
+		if !ours.Public().Verify(digest, want[1:]) {
+			t.Fatal("their signature is refused")
+		}
+
+		other, err := decred.GeneratePrivateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirPub, err := secp.NewPublicKey(other.PubKey().SerializeCompressed())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p, shared decred.JacobianPoint
+		theirs.PubKey().AsJacobian(&p)
+		decred.ScalarMultNonConst(&other.Key, &p, &shared)
+		shared.ToAffine()
+		secret := ours.SharedPoint(theirPub)
+		if want := decred.NewPublicKey(&shared.X, &shared.Y).SerializeCompressed(); string(secret[:]) != string(want) {
+			t.Fatalf("shared point %x, want %x", secret, want)
+		}
+	}
+}
+
+func TestHighS(t *testing.T) {
+	k, err := secp.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(nil)
+	sig := k.Sign(digest)
+	if !k.Public().Verify(digest, sig[:]) {
+		t.Fatal("own signature refused")
+	}
+	var s decred.ModNScalar
+	s.SetByteSlice(sig[32:])
+	high := s.Negate().Bytes()
+	copy(sig[32:], high[:])
+	if k.Public().Verify(digest, sig[:]) {
+		t.Error("high s accepted")
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"short":        make([]byte, 32),
+		"infinity":     make([]byte, 33),
+		"uncompressed": append([]byte{4}, make([]byte, 64)...),
+		"hybrid":       append([]byte{6}, make([]byte, 32)...),
+		"no point":     append([]byte{2}, make([]byte, 32)...), // x = 0 has no y
+		"x over p":     append([]byte{2}, []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")...),
+	} {
+		if _, err := secp.NewPublicKey(b); err == nil {
+			t.Errorf("public key %s accepted", name)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"zero":  make([]byte, 32),
+		"short": make([]byte, 31),
+		"over":  []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+	} {
+		if _, err := secp.NewPrivateKey(b); err == nil {
+			t.Errorf("private key %s accepted", name)
+		}
+	}
+}
+
+func Benchmark(b *testing.B) {
+	k, err := secp.GenerateKey()
+	if err != nil {
+		b.Fatal(err)
+	}
+	pub := k.Public()
+	raw := pub.Compressed()
+	digest := sha256.Sum256(nil)
+	sig := k.Sign(digest)
+	for name, f := range map[string]func(){
+		"keygen":       func() { _, _ = secp.GenerateKey() },
+		"shared point": func() { k.SharedPoint(pub) },
+		"sign":         func() { k.Sign(digest) },
+		"verify":       func() { pub.Verify(digest, sig[:]) },
+		"parse":        func() { _, _ = secp.NewPublicKey(raw[:]) },
+		"node id":      func() { pub.NodeID() },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				f()
+			}
+		})
+	}
+}

@@ -1,0 +1,95 @@
+package rdv
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// serverStats counts what happens to clients until they have a peer.
+type serverStats struct {
+	verdicts [verdicts]atomic.Int64
+	gone     atomic.Int64
+	early    atomic.Int64
+	expired  atomic.Int64
+	panics   atomic.Int64
+	answers  [len(answerCodes)]atomic.Int64
+}
+
+// relayStats counts what happens to pairs.
+type relayStats struct {
+	direct, relayed, silent, failed, rejected atomic.Int64
+	idle, stuck                               atomic.Int64
+	relaying                                  atomic.Int64
+	bytes                                     atomic.Int64
+}
+
+// answerCodes are the statuses that a server refuses clients with.
+var answerCodes = [...]int{
+	http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout,
+	http.StatusConflict, http.StatusUpgradeRequired, http.StatusTooManyRequests,
+	http.StatusInternalServerError, http.StatusServiceUnavailable,
+}
+
+func (s *serverStats) answered(status int) {
+	for i, code := range answerCodes {
+		if code == status {
+			s.answers[i].Add(1)
+		}
+	}
+}
+
+// ServerStats is a look at a [Server]. All but Waiting and Pairs only grow.
+type ServerStats struct {
+	Waiting int // clients in the lobby
+	Pairs   int // pairs with the handler
+
+	Matched  int64         // pairs that found each other
+	Gone     int64         // clients that left while they waited
+	Expired  int64         // clients that waited for LobbyTimeout
+	Replaced int64         // clients whose own newer connection took their seat
+	Early    int64         // clients that sent data before the response
+	Panics   int64         // handlers that panicked
+	Refused  map[int]int64 // by HTTP status; includes the 400 of Early and the 408 of Expired
+}
+
+// Stats returns the counters. It may be called at any time.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	st := ServerStats{Waiting: len(s.lobby.seats), Pairs: s.pairs}
+	s.mu.Unlock()
+	st.Matched = s.stats.verdicts[matched].Load()
+	st.Replaced = s.stats.verdicts[replaced].Load()
+	st.Gone, st.Expired = s.stats.gone.Load(), s.stats.expired.Load()
+	st.Early, st.Panics = s.stats.early.Load(), s.stats.panics.Load()
+	st.Refused = make(map[int]int64, len(answerCodes))
+	for i, code := range answerCodes {
+		if n := s.stats.answers[i].Load(); n > 0 {
+			st.Refused[code] = n
+		}
+	}
+	return st
+}
+
+// RelayStats is a look at a [Relayer]. All but Relaying only grow.
+type RelayStats struct {
+	Relaying int64 // pairs that are being relayed
+	Bytes    int64 // relayed, both directions of all pairs
+
+	Direct   int64 // pairs that found a connection of their own
+	Relayed  int64 // pairs that picked the relay
+	Silent   int64 // pairs whose dialer picked nothing within CommandTimeout
+	Failed   int64 // pairs that went away or broke the protocol before a pick
+	Rejected int64 // pairs that a handler rejected
+	Idle     int64 // relayed pairs that IdleTimeout ended
+	Stuck    int64 // relayed pairs that WriteTimeout ended
+}
+
+// Stats returns the counters. It may be called at any time.
+func (r *Relayer) Stats() RelayStats {
+	st := &r.stats
+	return RelayStats{
+		Relaying: st.relaying.Load(), Bytes: st.bytes.Load(),
+		Direct: st.direct.Load(), Relayed: st.relayed.Load(), Silent: st.silent.Load(), Failed: st.failed.Load(),
+		Rejected: st.rejected.Load(), Idle: st.idle.Load(), Stuck: st.stuck.Load(),
+	}
+}

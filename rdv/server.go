@@ -1,0 +1,201 @@
+package rdv
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Bounds of a server, unless its fields say otherwise.
+const (
+	// DefaultMaxWaiting is how many clients may wait. One costs some 4 KiB and
+	// a file descriptor, so that the default holds under the usual limit of
+	// 20,000 of these with room for pairs.
+	DefaultMaxWaiting = 12288
+
+	// DefaultMaxWaitingPerSource is how many clients of one source may wait:
+	// an office behind one address, at its busiest.
+	DefaultMaxWaitingPerSource = 256
+
+	// DefaultMaxToken is the longest token, in bytes: a hash of 512 bits in
+	// hexadecimal.
+	DefaultMaxToken = 128
+
+	// DefaultMaxRefusals is how many requests of one source the access hook may
+	// refuse in a minute until it is not asked any more.
+	DefaultMaxRefusals = 20
+
+	// refusalWindow is the minute of DefaultMaxRefusals; maxRefused bounds the
+	// sources that are remembered for it, at some 100 bytes each.
+	refusalWindow = time.Minute
+	maxRefused    = 16384
+
+	// deadTimeout is how long what was sent to a client may stay without an
+	// acknowledgement, or it without an answer to keepalives, until the kernel
+	// gives the connection up (TCP_USER_TIMEOUT, RFC 5482).
+	deadTimeout = DefaultWriteTimeout
+)
+
+// A Handler serves pairs of clients, one that dials and one that accepts. Ctx
+// ends when the server is closed. The handler owns both connections, and
+// closes them before it returns.
+//
+// To conform with the protocol, implementations use a [Relayer].
+type Handler interface {
+	Serve(ctx context.Context, dc, ac *Conn)
+}
+
+// Server is an rdv server, which implements [http.Handler]: mount it under any
+// path with [http.StripPrefix], what is left of the path is the token. The
+// zero value is valid, open to everyone, and bounded. Fields must not be
+// changed after the first use, and a Server must not be copied.
+//
+// Serve it with the [http.Server] of [Server.HTTPServer], or set the limits
+// that it documents on your own.
+type Server struct {
+	// Handler serves the pairs. If nil, a zero [Relayer] is used.
+	Handler Handler
+
+	// LobbyTimeout is how long a client may wait for its peer until it is
+	// answered 408. If zero, there is no timeout.
+	LobbyTimeout time.Duration
+
+	// ObservedAddrFunc tells the address that a request comes from. If nil,
+	// r.RemoteAddr is parsed. Behind a reverse proxy use [TrustedProxies].
+	// A request for which it returns an error is answered 400. An address
+	// whose port is zero counts as a source, and is not passed on to the peer.
+	ObservedAddrFunc func(r *http.Request) (netip.AddrPort, error)
+
+	// Access, if not nil, decides who may use the server, before a client
+	// gets a seat in the lobby: [BearerTokens], or any function that may be
+	// called by several goroutines at once. [ErrUnauthorized] is answered 401,
+	// [ErrTooManyRequests] 429, any other error 403.
+	Access func(r *http.Request) error
+
+	// MaxRefusals is how many requests of one source Access may refuse in a
+	// minute; after that they are answered 429. If zero, DefaultMaxRefusals;
+	// if negative, any number.
+	MaxRefusals int
+
+	// MaxWaiting bounds the clients in the lobby; who comes too late is
+	// answered 503. MaxWaitingPerSource bounds those of one source, which is an
+	// IPv4 address or an IPv6 /64; they are answered 429. If zero, the defaults
+	// are used; if negative, there is no bound.
+	MaxWaiting, MaxWaitingPerSource int
+
+	// MaxPairs bounds the pairs that are introduced or relayed at a time; one
+	// too many is answered 503. If zero or negative, there is no bound.
+	MaxPairs int
+
+	// MaxToken bounds the length of a token in bytes. If zero, DefaultMaxToken;
+	// if negative, only the size of the request does. AnyToken allows any
+	// valid UTF-8 as v0.0.6 does; else a token is of the unreserved characters
+	// of RFC 3986: letters, digits, and "-._~". Others are answered 400.
+	MaxToken int
+	AnyToken bool
+
+	// Registerer, if not nil, gets the metrics muster_rdv_*.
+	Registerer prometheus.Registerer
+
+	// Logger, if not nil, is logged to. Tokens are shortened.
+	Logger *slog.Logger
+
+	start    sync.Once
+	stats    serverStats
+	handler  Handler
+	ctx      context.Context // of the handlers; ended by Shutdown
+	cancel   context.CancelFunc
+	watcher  *watcher
+	wake     chan struct{} // the lobby is not empty any more
+	handlers sync.WaitGroup
+	wg       sync.WaitGroup // the other goroutines
+
+	mu      sync.Mutex // guards the following; never held across I/O
+	closed  bool
+	pairs   int
+	lobby   lobby[*client]
+	guesses guesses
+}
+
+// Start starts the goroutines of the server. The first upgrade does so too, so
+// that it need not be called. It may be called several times.
+func (s *Server) Start() {
+	s.start.Do(func() {
+		s.handler = s.Handler
+		if s.handler == nil {
+			s.handler = &Relayer{Logger: s.Logger}
+		}
+		s.lobby.max = withDefault(s.MaxWaiting, DefaultMaxWaiting)
+		s.lobby.maxPerKey = withDefault(s.MaxWaitingPerSource, DefaultMaxWaitingPerSource)
+		s.lobby.timeout = max(0, s.LobbyTimeout)
+		s.guesses = guesses{
+			limit:  withDefault(s.MaxRefusals, DefaultMaxRefusals),
+			window: refusalWindow, sources: maxRefused,
+		}
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+		s.wake = make(chan struct{}, 1)
+		s.watcher = newWatcher(s.disturbed)
+		if s.lobby.timeout > 0 {
+			s.wg.Go(s.expire)
+		}
+		if s.Registerer != nil {
+			if err := s.Registerer.Register(collector{s}); err != nil {
+				s.log().LogAttrs(s.ctx, slog.LevelError, "metrics not registered", slog.Any("err", err))
+			}
+		}
+	})
+}
+
+func (s *Server) log() *slog.Logger { return orDiscard(s.Logger) }
+
+// ServeHTTP calls [Server.Upgrade] and logs the error, if any.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.Upgrade(w, r); err != nil {
+		s.log().LogAttrs(r.Context(), slog.LevelDebug, "upgrade refused",
+			slog.String("addr", r.RemoteAddr), slog.Any("err", err))
+	}
+}
+
+// Drain sends away who waits, answers newcomers 503, and waits until the pairs
+// that are there are done, or ctx ends, whose cause it then returns. Call
+// [Server.Close] after it.
+func (s *Server) Drain(ctx context.Context) error {
+	s.Start()
+	s.evict()
+	done := make(chan struct{})
+	s.wg.Go(func() {
+		s.handlers.Wait()
+		close(done)
+	})
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Shutdown sends away who waits and ends the context of the handlers. From
+// then on clients are answered 503. It does not wait; it may be called several
+// times, and suits [http.Server.RegisterOnShutdown].
+func (s *Server) Shutdown() {
+	s.Start()
+	s.evict()
+	s.cancel()
+	s.watcher.close()
+}
+
+// Close calls [Server.Shutdown] and waits until handlers and goroutines have
+// ended. It may be called several times.
+func (s *Server) Close() error {
+	s.Shutdown()
+	s.handlers.Wait()
+	s.watcher.wait()
+	s.wg.Wait()
+	return nil
+}

@@ -1,0 +1,66 @@
+package rdv
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A collector shows the counters of a server, and of its handler if that is or
+// embeds a [Relayer], to Prometheus. Labels are statuses and outcomes only: nothing
+// that a client chooses.
+type collector struct{ s *Server }
+
+var (
+	descWaiting = prometheus.NewDesc("muster_rdv_waiting", "Clients in the lobby.", nil, nil)
+	descPairs   = prometheus.NewDesc("muster_rdv_pairs", "Pairs with the handler.", nil, nil)
+	descClients = prometheus.NewDesc("muster_rdv_clients_total", "Clients by what the lobby did with them.", []string{"outcome"}, nil)
+	descRefused = prometheus.NewDesc("muster_rdv_refused_total", "Clients that were refused, by HTTP status.", []string{"code"}, nil)
+	descPicks   = prometheus.NewDesc("muster_rdv_picks_total", "Pairs by the connection that they picked.", []string{"pick"}, nil)
+	descEnded   = prometheus.NewDesc("muster_rdv_relay_ended_total", "Relayed pairs that a timeout ended.", []string{"reason"}, nil)
+	descRelays  = prometheus.NewDesc("muster_rdv_relays", "Pairs that are being relayed.", nil, nil)
+	descBytes   = prometheus.NewDesc("muster_rdv_relay_bytes_total", "Bytes relayed, both directions.", nil, nil)
+	descPanics  = prometheus.NewDesc("muster_rdv_panics_total", "Handlers that panicked.", nil, nil)
+)
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descWaiting, descPairs, descClients, descRefused, descPicks, descEnded, descRelays, descBytes, descPanics,
+	} {
+		ch <- d
+	}
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	}
+	count := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	st := c.s.Stats()
+	gauge(descWaiting, int64(st.Waiting))
+	gauge(descPairs, int64(st.Pairs))
+	count(descClients, st.Matched, "matched")
+	count(descClients, st.Replaced, "replaced")
+	count(descClients, st.Gone, "gone")
+	count(descClients, st.Expired, "expired")
+	count(descClients, st.Early, "early")
+	count(descPanics, st.Panics)
+	for code, n := range st.Refused {
+		count(descRefused, n, strconv.Itoa(code))
+	}
+	r, ok := c.s.handler.(interface{ Stats() RelayStats })
+	if !ok {
+		return
+	}
+	rs := r.Stats()
+	gauge(descRelays, rs.Relaying)
+	count(descBytes, rs.Bytes)
+	count(descPicks, rs.Direct, "direct")
+	count(descPicks, rs.Relayed, "relay")
+	count(descPicks, rs.Silent, "none")
+	count(descPicks, rs.Failed, "failed")
+	count(descEnded, rs.Idle, "idle")
+	count(descEnded, rs.Stuck, "stuck")
+}
