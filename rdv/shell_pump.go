@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -133,7 +134,7 @@ func (p *pump) copy(dir int, w io.Writer, rd io.Reader) error {
 				return werr
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // by the contract of io.Reader
+		if err == io.EOF { // by the contract of io.Reader not wrapped
 			return nil
 		}
 		if err != nil {
@@ -206,41 +207,42 @@ func (p *pump) startWatch() {
 	if idle == 0 && stuck == 0 {
 		return
 	}
-	var look func()
-	look = func() {
-		if p.ctx.Err() != nil {
+	p.watch = time.AfterFunc(time.Hour, func() { p.look(idle, stuck) })
+	p.watch.Reset(0)
+}
+
+// look ends the pair if one of its times is up, and else comes back when that
+// can be next.
+func (p *pump) look(idle, stuck time.Duration) {
+	if p.ctx.Err() != nil {
+		return
+	}
+	now := time.Since(p.begun)
+	next := time.Duration(math.MaxInt64)
+	if idle > 0 {
+		next = time.Duration(p.active.Load()) + idle - now
+		if next <= 0 {
+			p.r.stats.idle.Add(1)
+			p.cancel(errIdle)
 			return
 		}
-		now := time.Since(p.begun)
-		next := time.Duration(1<<63 - 1)
-		if idle > 0 {
-			left := time.Duration(p.active.Load()) + idle - now
-			if left <= 0 {
-				p.r.stats.idle.Add(1)
-				p.cancel(errIdle)
+	}
+	if stuck > 0 {
+		next = min(next, stuck/watchFraction)
+		for dir := range p.blocked {
+			since := time.Duration(p.blocked[dir].Load())
+			if since == 0 {
+				continue
+			}
+			if now-since >= stuck {
+				p.r.stats.stuck.Add(1)
+				p.cancel(errStuck)
 				return
 			}
-			next = min(next, left)
+			next = min(next, since+stuck-now)
 		}
-		if stuck > 0 {
-			next = min(next, stuck/watchFraction)
-			for dir := range p.blocked {
-				since := time.Duration(p.blocked[dir].Load())
-				if since == 0 {
-					continue
-				}
-				if now-since >= stuck {
-					p.r.stats.stuck.Add(1)
-					p.cancel(errStuck)
-					return
-				}
-				next = min(next, since+stuck-now)
-			}
-		}
-		p.watch.Reset(next)
 	}
-	p.watch = time.AfterFunc(time.Hour, look)
-	p.watch.Reset(0)
+	p.watch.Reset(next)
 }
 
 // watchFraction is how much later than WriteTimeout a stuck pair may be
