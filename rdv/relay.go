@@ -149,7 +149,7 @@ func extField(c *Conn) string {
 }
 
 func writeResponse(c *Conn, peerExt string) error {
-	resp := wire.Response{PeerAddrs: c.PeerAddrs, PeerExt: peerExt}
+	resp := wire.Response{PeerAddrs: c.PeerAddrs, PeerExt: peerExt, Fields: c.fields}
 	if c.ObservedAddr != nil {
 		resp.Observed = *c.ObservedAddr
 	}

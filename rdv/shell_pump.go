@@ -49,6 +49,12 @@ func (r *Relayer) Relay(ctx context.Context, w1, w2 io.WriteCloser, r1, r2 io.Re
 	pace, release := r.newPace(w1, w2)
 	defer release()
 	p := &pump{r: r, pace: pace, writers: [2]io.WriteCloser{w1, w2}, begun: time.Now()}
+	dead := withDefault(r.WriteTimeout, DefaultWriteTimeout)
+	for _, w := range p.writers {
+		if err := setDeadTimeout(w, dead); err != nil {
+			return 0, 0, errors.Join(err, w1.Close(), w2.Close())
+		}
+	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	defer p.cancel(nil)
 	stop := context.AfterFunc(p.ctx, p.closeBoth)
@@ -193,12 +199,17 @@ func (p *pump) progress(dir, n int) error {
 	p.moved[dir].Add(int64(n))
 	p.r.stats.bytes.Add(int64(n))
 	err := p.pace.wait(p.ctx, n)
-	p.active.Store(int64(time.Since(p.begun)))
+	p.active.Store(int64(time.Since(p.begun))) // to wait for one's turn is not to be idle
 	return err
 }
 
-func (p *pump) block(dir int)   { p.blocked[dir].Store(max(1, int64(time.Since(p.begun)))) }
-func (p *pump) unblock(dir int) { p.blocked[dir].Store(0) }
+// block notes that a peer takes nothing from now on, unblock that it did.
+func (p *pump) block(dir int) { p.blocked[dir].Store(max(1, int64(time.Since(p.begun)))) }
+
+func (p *pump) unblock(dir int) {
+	p.blocked[dir].Store(0)
+	p.active.Store(int64(time.Since(p.begun)))
+}
 
 // startWatch ends the pair when nothing moves for too long. One timer serves
 // both directions: it looks, and sleeps until the next deadline there can be.
