@@ -433,9 +433,10 @@ func (ps *PubSub) actOne(now time.Time, a action) {
 	case actRecords:
 		ps.acceptRecords(a.px)
 		return
-	}
-	if p == nil {
-		return
+	default:
+		if p == nil {
+			return
+		}
 	}
 	switch a.kind {
 	case actGraft:
@@ -467,6 +468,7 @@ func (ps *PubSub) actOne(now time.Time, a action) {
 			ln = LaneBulk
 		}
 		ps.sendTo(p, a.msg, ln)
+	case actConnect, actRecords: // done above
 	}
 }
 
@@ -566,7 +568,7 @@ func (ps *PubSub) connected(id peer.ID) {
 
 // watchProtocols retries peers that did not speak our protocols, and now may.
 func (ps *PubSub) watchProtocols(sub event.Subscription) {
-	defer sub.Close()
+	defer func() { _ = sub.Close() }()
 	for {
 		select {
 		case ev, ok := <-sub.Out():
