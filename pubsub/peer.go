@@ -523,7 +523,7 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 	turn := &bulkTurn{gate: p.ps.bulkWrites, slow: p.bulkSlow}
 	defer func() {
 		turn.stop()
-		p.bulkSlow = turn.slow || turn.overran.Load()
+		p.bulkSlow = turn.slow
 	}()
 	w := &batchWriter{w: s, progress: func() {
 		p.writeSince.Store(p.ps.now().UnixNano())
