@@ -52,16 +52,17 @@ type PubSub struct {
 	joinedList []string
 
 	// Read on the message path.
-	topics    atomic.Pointer[map[string]*topicState]
-	peerList  atomic.Pointer[[]*Peer]
-	joined    atomic.Pointer[[]string]
-	observers []Observer
-	hasRecv   bool
-	hasSend   bool
-	hasValid  bool
-	seqno     atomic.Uint64
-	stats     counters
-	trace     tracers
+	topics     atomic.Pointer[map[string]*topicState]
+	peerList   atomic.Pointer[[]*Peer]
+	joined     atomic.Pointer[[]string]
+	observers  []Observer
+	hasRecv    bool
+	hasSend    bool
+	hasValid   bool
+	seqno      atomic.Uint64
+	firstSeqno uint64 // of this run
+	stats      counters
+	trace      tracers
 
 	seen       *seenShards
 	promised   atomic.Bool // somebody was asked for something
@@ -154,7 +155,8 @@ func (ps *PubSub) prepare() error {
 	}
 	ps.seen = newSeenShards(cfg.SeenTTL, cfg.SeenIDs, cfg.SeenLast)
 	// Sequence numbers have to grow over restarts.
-	ps.seqno.Store(uint64(time.Now().UnixNano()))
+	ps.firstSeqno = uint64(time.Now().UnixNano())
+	ps.seqno.Store(ps.firstSeqno)
 	if cfg.Score != nil {
 		ps.scorer = newScorer(cfg.Score)
 	}
