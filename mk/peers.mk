@@ -8,3 +8,10 @@ interop-rendezvous: ## rendezvous: our point and client against rust, js, py and
 	cd interop/rendezvous && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -v .
 
 .PHONY: interop-rendezvous
+
+interop-pubsub: ## pubsub: our routers against go, js, rust and py peers, and a mixed mesh
+	interop/pubsub/build.sh $(INTEROP_BIN)
+	go build -o $(INTEROP_BIN)/muster ./cmd/muster
+	cd interop/pubsub && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -timeout 30m -v .
+
+.PHONY: interop-pubsub

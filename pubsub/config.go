@@ -191,7 +191,8 @@ type Config struct {
 	// Observers see RPCs and validated messages.
 	Observers []Observer
 	// RawTracers and EventTracers see what happens; they must not block.
-	RawTracers []RawTracer
+	RawTracers   []RawTracer
+	EventTracers []EventTracer
 
 	// AllowLimited uses relayed connections too.
 	AllowLimited bool
@@ -269,7 +270,7 @@ func (c Config) withDefaults() Config {
 		t   *time.Duration
 		def time.Duration
 	}{
-		{&c.SeenTTL, DefaultSeenTTL},
+		{&c.SeenTTL, TimeCacheDuration},
 		{&c.ReadTimeout, DefaultReadTimeout},
 		{&c.WriteTimeout, DefaultWriteTimeout},
 		{&c.FirstFrameTimeout, DefaultFirstFrameTimeout},

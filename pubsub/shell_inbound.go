@@ -28,7 +28,7 @@ type inbound struct {
 	// since is when the frame being read began, or the stream was opened if
 	// there was none yet, in Unix nanoseconds; 0 while waiting for a frame.
 	since atomic.Int64
-	first atomic.Bool // a frame has come
+	begun atomic.Bool // a frame is being read
 }
 
 // stuck reports whether a frame takes too long.
@@ -37,9 +37,9 @@ func (in *inbound) stuck(now time.Time, c *Config) bool {
 	if t == 0 {
 		return false
 	}
-	limit := c.ReadTimeout
-	if !in.first.Load() {
-		limit = c.FirstFrameTimeout
+	limit := c.FirstFrameTimeout
+	if in.begun.Load() {
+		limit = c.ReadTimeout
 	}
 	return now.Sub(time.Unix(0, t)) > limit
 }
@@ -117,10 +117,10 @@ func (p *Peer) awaitOrder(before <-chan struct{}) {
 func (p *Peer) readLoop(in *inbound) error {
 	ps := p.ps
 	fr := newFrameReader(in.s, ps.cfg.MaxMessageSize, func(waiting bool) {
+		in.begun.Store(waiting)
 		if waiting {
 			in.since.Store(ps.now().UnixNano())
 		} else {
-			in.first.Store(true)
 			in.since.Store(0)
 		}
 	})

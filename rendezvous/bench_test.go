@@ -20,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/pebblestore"
 	"github.com/muster-p2p/muster/rendezvous/wire"
@@ -284,4 +285,3 @@ func TestHeapPerRegistration(t *testing.T) {
 		t.Errorf("%d registrations", p.Stats().Registrations)
 	}
 }
-

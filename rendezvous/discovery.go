@@ -302,7 +302,7 @@ type advertiser struct {
 	wake   chan struct{} // the plan has changed
 	unbind func() bool   // from the context of the last Advertise
 
-	turn sync.Mutex // held while registering
+	turn chan struct{} // holds a token while somebody registers
 
 	// Guarded by Discovery.mu.
 	plan   *advert
@@ -374,7 +374,7 @@ func (d *Discovery) advertiser(ctx context.Context, ns string, ttl time.Duration
 		if a != nil {
 			a.stop()
 		}
-		a = &advertiser{ns: ns, ttl: ttl, plan: newAdvert(), wake: make(chan struct{}, 1)}
+		a = &advertiser{ns: ns, ttl: ttl, plan: newAdvert(), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 		var loop context.Context
 		loop, a.stop = context.WithCancel(d.ctx)
 		d.adverts[ns] = a
@@ -470,8 +470,12 @@ func (d *Discovery) addressEvents() (<-chan any, func()) {
 
 // refresh registers wherever it is time to.
 func (d *Discovery) refresh(ctx context.Context, a *advertiser) []Result {
-	a.turn.Lock()
-	defer a.turn.Unlock()
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return nil
+	}
 	points := d.points()
 	if d.cfg.Point != nil {
 		points = append(points, d.host.ID())

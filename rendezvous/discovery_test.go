@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/backoff"
 	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
@@ -415,8 +416,8 @@ func TestWakuReadme(t *testing.T) {
 		}
 	}
 	da, db := rendezvous.NewRendezvousDiscovery(a), rendezvous.NewRendezvousDiscovery(b)
-	defer da.Close()
-	defer db.Close()
+	defer closing(t, da)
+	defer closing(t, db)
 	if _, err := da.Advertise(ctx, "topic"); err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
-	"github.com/muster-p2p/muster/rendezvous/wire"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
 // The protocols' IDs.
@@ -216,7 +217,9 @@ type Point struct {
 	metrics metrics
 	verify  chan struct{} // a place per signature being verified
 	pages   sync.Pool     // of *wire.Page
-	done    chan struct{}
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	metric  *collector // nil if not registered
 
 	mu  sync.RWMutex // guards reg
 	reg *registry
@@ -239,13 +242,15 @@ func NewPoint(h host.Host, cfg Config) (*Point, error) {
 		return nil, errors.Join(err, cfg.Store.Close())
 	}
 	base := time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
 	p := &Point{
 		cfg:     cfg,
 		host:    h,
 		stores:  map[Realm]Store{RealmLibp2p: cfg.Store},
 		verify:  make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		pages:   sync.Pool{New: func() any { return new(wire.Page) }},
-		done:    make(chan struct{}),
+		ctx:     ctx,
+		cancel:  cancel,
 		reg:     newRegistry(registryConfig{limits: cfg.Limits, all: cfg.DiscoverAll, stale: cfg.AcceptStale, base: base}),
 		rates:   newRateLimiter(cfg.Rates, base),
 		streams: map[network.Stream]bool{},
@@ -255,6 +260,7 @@ func NewPoint(h host.Host, cfg Config) (*Point, error) {
 		p.stores[RealmWaku] = NewMemory()
 	}
 	if err := p.open(); err != nil {
+		cancel()
 		return nil, errors.Join(err, p.closeStores())
 	}
 	if err := p.start(); err != nil {
@@ -273,7 +279,7 @@ func (p *Point) open() error {
 	_, _ = crand.Read(epoch[:]) // never fails
 	proposal := Meta{Epoch: binary.BigEndian.Uint64(epoch[:]), Secret: own}
 	for realm, store := range p.stores {
-		meta, err := store.Open(context.Background(), proposal, p.apply)
+		meta, err := store.Open(p.ctx, proposal, p.apply)
 		if err != nil {
 			return fmt.Errorf("rendezvous: open store: %w", err)
 		}
@@ -306,9 +312,11 @@ func (p *Point) ownSecret() (secret [32]byte, err error) {
 
 func (p *Point) start() error {
 	if r := p.cfg.Registerer; r != nil {
-		if err := r.Register(newCollector(p)); err != nil {
+		c := newCollector(p)
+		if err := r.Register(c); err != nil {
 			return fmt.Errorf("rendezvous: metrics: %w", err)
 		}
+		p.metric = c
 	}
 	p.wg.Go(p.expireLoop)
 	p.wg.Go(p.storeLoop)
@@ -334,7 +342,7 @@ func (p *Point) expireLoop() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-p.done:
+		case <-p.ctx.Done():
 			return
 		case <-timer.C:
 		}
@@ -354,7 +362,7 @@ func (p *Point) storeLoop() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-p.done:
+		case <-p.ctx.Done():
 			return
 		case <-timer.C:
 		}
@@ -367,7 +375,7 @@ func (p *Point) storeLoop() {
 }
 
 func (p *Point) expireStore() int {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := context.WithTimeout(p.ctx, commitTimeout)
 	defer cancel()
 	n, err := p.cfg.Store.Expire(ctx, time.Now())
 	if err != nil {
@@ -378,7 +386,7 @@ func (p *Point) expireStore() int {
 
 // commit hands changes to the store and waits until they are applied.
 func (p *Point) commit(realm Realm, changes []Change) error {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := context.WithTimeout(p.ctx, commitTimeout)
 	defer cancel()
 	start := time.Now()
 	err := p.stores[realm].Commit(ctx, changes)
@@ -388,7 +396,7 @@ func (p *Point) commit(realm Realm, changes []Change) error {
 	}
 	p.metrics.refused[reasonStore].Add(1)
 	p.cfg.Logger.Warn("store does not take changes", "err", err)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrClosed) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrClosed) || p.ctx.Err() != nil {
 		return errors.Join(ErrUnavailable, err)
 	}
 	return err
@@ -404,7 +412,7 @@ func (p *Point) Close() error {
 		return nil
 	}
 	p.closed = true
-	close(p.done)
+	p.cancel()
 	open := make([]network.Stream, 0, len(p.streams))
 	for s := range p.streams {
 		open = append(open, s)
@@ -417,9 +425,11 @@ func (p *Point) Close() error {
 	for _, s := range open {
 		_ = s.Reset()
 	}
-	err := p.closeStores()
 	p.wg.Wait()
-	return err
+	if p.metric != nil {
+		p.cfg.Registerer.Unregister(p.metric)
+	}
+	return p.closeStores()
 }
 
 func (p *Point) closeStores() error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
@@ -174,7 +175,7 @@ func (x *session) access(op Op) error {
 	if x.p.cfg.Access == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := context.WithTimeout(x.p.ctx, commitTimeout)
 	defer cancel()
 	r := Request{Op: op, Realm: x.realm, Peer: x.peer, Remote: x.remote, NS: x.in.NS}
 	if err := x.p.cfg.Access(ctx, r); err != nil {
@@ -229,7 +230,7 @@ func (p *Point) enterVerify() error {
 		return nil
 	case <-timer.C:
 		return errBusy
-	case <-p.done:
+	case <-p.ctx.Done():
 		return ErrClosed
 	}
 }
