@@ -28,9 +28,15 @@ const (
 	// sweepEvery is how often unused ciphers are dropped.
 	sweepEvery = 30 * time.Second
 
-	// firstRefresh is the first interval of the refresh loop. It doubles up
-	// to the configured one: a young network settles in a minute.
-	firstRefresh = time.Second
+	// firstRefresh is the first interval of the refresh loop. It triples up
+	// to the configured one: a young network settles in a minute, and costs
+	// little afterwards.
+	firstRefresh  = 2 * time.Second
+	refreshGrowth = 3
+
+	// recountEvery is how often votes are counted at most, while the record
+	// has no endpoint.
+	recountEvery = time.Second
 
 	// randomContent is how long the content of a packet that only asks for a
 	// handshake is: as long as a short message, so that it does not stand out.
@@ -76,6 +82,7 @@ type core struct {
 	refresh time.Time
 	every   time.Duration // interval of refresh, growing
 	vote    time.Time
+	recount time.Time // of the votes, at the earliest
 }
 
 type coreConfig struct {
@@ -827,7 +834,7 @@ func (c *core) tick(now time.Time, out *outbox) time.Time {
 	}
 	if !c.refresh.After(now) {
 		out.refresh = true
-		c.every = min(2*c.every, c.cfg.refreshInterval)
+		c.every = min(refreshGrowth*c.every, c.cfg.refreshInterval)
 		c.refresh = now.Add(c.every)
 	}
 	if !c.vote.After(now) {
@@ -871,9 +878,10 @@ func (c *core) expire(now time.Time, r *request) {
 // elsewhere. Between the regular times it does so only for a record that has
 // no endpoint at all, with which nobody can find us.
 func (c *core) checkVote(now time.Time, regular bool) {
-	if !c.cfg.autoUpdate {
+	if !c.cfg.autoUpdate || len(c.votes.votes) < minVoters || !regular && now.Before(c.recount) {
 		return
 	}
+	c.recount = now.Add(recountEvery)
 	for _, v4 := range [...]bool{true, false} {
 		var have netip.AddrPort
 		var ok bool
