@@ -71,6 +71,7 @@ type core struct {
 	waiting requestList // due after the response time-out
 	partial requestList // due after the grace for the rest of NODES
 
+	moved   int64         // when the local record's endpoint changed, Unix seconds
 	heard   time.Time     // last authenticated message
 	ready   bool          // populated: nodes that contact us may come in
 	early   []*enr.Record // that called before
@@ -550,7 +551,7 @@ func (c *core) begin(now time.Time, r *request, record *enr.Record, addr netip.A
 func (c *core) dispatch(now time.Time, r *request) {
 	to := r.to
 	s := c.sessions.get(to.at)
-	if !s.usable(now) {
+	if !s.usable(now) || s.since <= c.moved {
 		if to.handshake == nil {
 			c.probe(now, r)
 		} else {
