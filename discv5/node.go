@@ -300,7 +300,7 @@ func (n *Node) openState() error {
 	if err := n.db.saveSeq(local.Seq()); err != nil {
 		return err
 	}
-	n.core = newCore(now, n.cfg, n.fam, local, !(n.static4 || !n.fam.v4) || !(n.static6 || !n.fam.v6))
+	n.core = newCore(now, n.cfg, n.fam, local, n.fam.v4 && !n.static4 || n.fam.v6 && !n.static6)
 	for _, r := range slices.Concat(saved.nodes, n.cfg.Bootnodes) {
 		n.core.table.add(now, r)
 	}

@@ -249,9 +249,11 @@ func (n *Node) populate() {
 			return
 		}
 	}
+	out := n.outbox()
 	n.mu.Lock()
-	n.core.ready = true
+	n.core.populated(time.Now(), out)
 	n.mu.Unlock()
+	n.done(out)
 	n.log.Info("table populated", "nodes", n.Stats().TableNodes)
 }
 

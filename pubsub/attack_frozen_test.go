@@ -48,7 +48,7 @@ func p99(d []time.Duration) time.Duration {
 // returns after what time the others got each message. Time is virtual.
 func starLatencies(t *testing.T, size, frozen int) (all []time.Duration) {
 	t.Helper()
-	const peers, messages = 20, 60
+	const peers, messages = 20, 80
 	synctest.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		mn.SetLinkDefaults(mocknet.LinkOptions{Latency: 20 * time.Millisecond})
@@ -80,7 +80,7 @@ func starLatencies(t *testing.T, size, frozen int) (all []time.Duration) {
 				if _, err := sub.Next(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				if i >= 5 { // by then it is known who does not read
+				if i >= 45 { // by then buffers are full, and it is known who does not read
 					all = append(all, time.Since(sent))
 				}
 			}

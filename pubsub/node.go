@@ -579,6 +579,7 @@ func (ps *PubSub) watchProtocols(sub event.Subscription) {
 				id = e.Peer
 			case event.EvtPeerIdentificationCompleted:
 				id = e.Peer
+				ps.keepRecord(id, e.SignedPeerRecord)
 			}
 			ps.post(func(time.Time) {
 				if p := ps.peers[id]; p != nil {

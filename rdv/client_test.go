@@ -410,7 +410,7 @@ func TestAcceptorOutlivesTheRelay(t *testing.T) {
 				break
 			}
 		}
-		defer c.Close() //nolint:errcheck // a test
+		defer c.Close()                                                  //nolint:errcheck // a test
 		c.Write(wire.Hello{Method: wire.Dial, Token: "t"}.AppendTo(nil)) //nolint:errcheck // a test
 		if line, err := bufio.NewReader(c).ReadString('\n'); line != "rdv/1 ACCEPT t\n" {
 			t.Errorf("acceptor said %q, %v", line, err)

@@ -131,11 +131,11 @@ func (r *race) advance(now time.Time) (start []attempt) {
 // be seen: the acceptor primes first. Both began when the server told them of
 // each other, so they agree on whose turn it is without a word.
 func (r *race) prime(now time.Time, c *racer) (ttl int, until time.Time) {
-	turn := now.Sub(r.start) / raceTurn
+	turn := int(now.Sub(r.start) / raceTurn)
 	if !c.punch || c.refusals == 0 || (turn%2 == 0) != r.accepting {
 		return 0, time.Time{}
 	}
-	return minTTL + int(turn/2)%(maxTTL-minTTL+1), r.start.Add((turn + 1) * raceTurn)
+	return minTTL + turn/2%(maxTTL-minTTL+1), r.start.Add(time.Duration(turn+1) * raceTurn)
 }
 
 // failed reports that the attempt at a candidate ended without a connection.

@@ -149,8 +149,8 @@ func TestRaceIsBounded(t *testing.T) {
 			"198.51.100.1:41000", "198.51.100.2:41000", "198.51.100.3:41000", "198.51.100.4:41000", "198.51.100.5:41000",
 			"198.51.100.6:41000", "198.51.100.7:41000", "198.51.100.8:41000", "198.51.100.9:41000", "198.51.100.10:41000")[:n]...)
 		total := 0
-		for now := t0; !r.Next().IsZero(); {
-			now = r.Next()
+		for !r.Next().IsZero() {
+			now := r.Next()
 			for _, a := range r.Advance(now) {
 				total++
 				r.Failed(now, a.Candidate(), rdv.Refused)

@@ -705,6 +705,41 @@ func TestStuckConnectionsGo(t *testing.T) {
 	p.eventually(func() bool { return p.srv.Stats().Pairs == 0 }, "pairs gone")
 }
 
+// Of too many requests under way the oldest go, and honest ones get through.
+func TestFloodOfRequests(t *testing.T) {
+	const limit = 10
+	p := serve(t, &rdv.Server{MaxRequests: limit})
+	var flood []*caller
+	for range 5 * limit {
+		flood = append(flood, p.dial().send("DIAL /t HTTP/1.1\r\n"))
+	}
+	for _, c := range flood[:4*limit] {
+		_, _ = io.Copy(io.Discard, c.r)
+	}
+	d, a := p.relayed("t")
+	d.send("hello")
+	a.want("hello")
+	if st := p.srv.Stats(); st.Requests > limit || st.Evicted < 4*limit {
+		t.Errorf("%d requests, %d evicted", st.Requests, st.Evicted)
+	}
+}
+
+func TestMaxConns(t *testing.T) {
+	p := serve(t, &rdv.Server{MaxConns: 8})
+	d, a := p.relayed("t")
+	for i := range 5 {
+		p.dial().ask(rdv.ACCEPT, fmt.Sprint(i))
+		p.waiting(i + 1)
+	}
+	p.dial().ask(rdv.ACCEPT, "late").wantStatus(http.StatusServiceUnavailable)
+	for range 20 {
+		p.dial()
+	}
+	p.dial().ask(rdv.DIAL, "0").wantStatus(http.StatusSwitchingProtocols)
+	d.send("hello")
+	a.want("hello")
+}
+
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	p := serve(t, &rdv.Server{Registerer: reg, Handler: &rdv.Relayer{}})

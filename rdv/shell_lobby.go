@@ -31,6 +31,10 @@ func (s *Server) enter(c *client) error {
 	}
 	alone := s.lobby.first == nil
 	v, other := s.lobby.join(now, &c.seat)
+	if v == seated && s.MaxConns > 0 && len(s.lobby.seats)+2*s.pairs > s.MaxConns-s.MaxConns/connsForRequests {
+		s.lobby.leave(&c.seat)
+		v = lobbyFull
+	}
 	var err error
 	switch v {
 	case seated, replaced:
@@ -83,6 +87,9 @@ func (s *Server) enter(c *client) error {
 		return fmt.Errorf("%w: %v", ErrBadHandshake, v)
 	}
 }
+
+// connsForRequests is the part of MaxConns that only requests may have.
+const connsForRequests = 8
 
 const (
 	reasonClosed = "server is shutting down"

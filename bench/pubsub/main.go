@@ -98,7 +98,8 @@ type result struct {
 	cpu        float64 // µs per delivery
 	allocs     float64 // per delivery
 	bytes      float64 // allocated per delivery
-	p50, p99   time.Duration
+	p50, p90   time.Duration
+	p99, last  time.Duration
 	duplicates float64 // per delivery
 	delivered  float64 // share
 	refused    int     // publishes that returned an error
