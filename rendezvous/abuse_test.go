@@ -72,7 +72,7 @@ func TestPollsAreExact(t *testing.T) {
 
 // Cookies are not remembered: asking for many costs no memory.
 func TestCookiesCostNothing(t *testing.T) {
-	n := 20_000
+	n := 8000
 	if testing.Short() {
 		n = 2000
 	}
