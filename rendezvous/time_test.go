@@ -99,7 +99,7 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// An advertisement is refreshed in time, for days, and ends with its context.
+// An advertisement is refreshed in time and ends with its context.
 func TestAdvertiseStays(t *testing.T) {
 	for _, waku := range []bool{false, true} {
 		inBubble(t, 3, func(t *testing.T, h []host.Host) {
