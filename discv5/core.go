@@ -28,9 +28,15 @@ const (
 	// sweepEvery is how often unused ciphers are dropped.
 	sweepEvery = 30 * time.Second
 
-	// firstRefresh is the first interval of the refresh loop. It doubles up
-	// to the configured one: a young network settles in a minute.
-	firstRefresh = time.Second
+	// firstRefresh is the first interval of the refresh loop. It triples up
+	// to the configured one: a young network settles in a minute, and costs
+	// little afterwards.
+	firstRefresh  = 2 * time.Second
+	refreshGrowth = 3
+
+	// recountEvery is how often votes are counted at most, while the record
+	// has no endpoint.
+	recountEvery = time.Second
 
 	// randomContent is how long the content of a packet that only asks for a
 	// handshake is: as long as a short message, so that it does not stand out.
@@ -65,8 +71,10 @@ type core struct {
 	waiting requestList // due after the response time-out
 	partial requestList // due after the grace for the rest of NODES
 
-	heard   time.Time // last authenticated message
-	ready   bool      // populated: nodes that contact us may come in
+	moved   int64         // when the local record's endpoint changed, Unix seconds
+	heard   time.Time     // last authenticated message
+	ready   bool          // populated: nodes that contact us may come in
+	early   []*enr.Record // that called before
 	stats   Stats
 	wake    time.Time // when tick is called next
 	check   time.Time // of newcomers
@@ -75,6 +83,7 @@ type core struct {
 	refresh time.Time
 	every   time.Duration // interval of refresh, growing
 	vote    time.Time
+	recount time.Time // of the votes, at the earliest
 }
 
 type coreConfig struct {
@@ -297,7 +306,7 @@ func (c *core) accepted(now time.Time, j *job, out *outbox) {
 	}
 	c.challenges.answered(now, ch)
 	s := c.sessions.ensure(j.at, c.isMember(j.at))
-	s.establish(now, keyset{read: j.keys.Initiator, write: j.keys.Recipient, live: true})
+	s.establish(now, newKeyset(j.keys.Initiator, j.keys.Recipient))
 	c.stats.HandshakesIn++
 	c.event(Event{Kind: SessionEstablished, ID: j.at.id, Addr: j.at.addr})
 	if j.fresh != nil {
@@ -317,10 +326,32 @@ func (c *core) accepted(now time.Time, j *job, out *outbox) {
 // "implementations of the Kademlia table should avoid taking on new members
 // on incoming contact unless the table is well-stocked from outbound queries".
 func (c *core) learned(now time.Time, r *enr.Record, from netip.AddrPort) {
-	if e := c.table.get(r.ID()); e != nil || c.ready && declares(r, from) {
+	e := c.table.get(r.ID())
+	switch {
+	case e == nil && !declares(r, from):
+	case e == nil && !c.ready:
+		if len(c.early) < maxEarly {
+			c.early = append(c.early, r)
+		}
+	default:
 		c.table.add(now, r)
 		c.checkSoon(now)
 	}
+}
+
+// maxEarly is how many nodes that call before the table is populated are kept
+// for afterwards.
+const maxEarly = 2 * bucketSize
+
+// populated lets those who contact us into the table from now on.
+func (c *core) populated(now time.Time, out *outbox) {
+	c.out = out
+	c.ready = true
+	for _, r := range c.early {
+		c.table.add(now, r)
+	}
+	c.early = nil
+	c.checkSoon(now)
 }
 
 // checkSoon sees to it that newcomers are pinged soon, and not in the same
@@ -370,7 +401,7 @@ func (c *core) handleMessage(now time.Time, s *session, k *keyset, plaintext []b
 // respond sends c.reply: "When responding to a request, the response should
 // be sent to the UDP envelope address of the request."
 func (c *core) respond(s *session, k *keyset) bool {
-	if k.count >= nonceLimit {
+	if k.spent() {
 		return false
 	}
 	packet, _, err := c.sessions.seal(c.out.buffer(), c.codec, s, k, &c.reply)
@@ -410,7 +441,7 @@ func (c *core) handleFindNode(s *session, k *keyset, m *wire.Message) {
 		}
 	}
 	c.found = c.table.atDistances(c.found[:0], m.Distances, maxNodesRecords-len(records), func(e *entry) bool {
-		return e.live && e.id() != s.at.id && relayable(s.at.addr.Addr(), e.addr.Addr())
+		return e.live && relayable(s.at.addr.Addr(), e.addr.Addr())
 	})
 	for _, e := range c.found {
 		records = append(records, e.record.Bytes())
@@ -520,7 +551,7 @@ func (c *core) begin(now time.Time, r *request, record *enr.Record, addr netip.A
 func (c *core) dispatch(now time.Time, r *request) {
 	to := r.to
 	s := c.sessions.get(to.at)
-	if !s.usable(now) {
+	if !s.usable(now) || s.since <= c.moved {
 		if to.handshake == nil {
 			c.probe(now, r)
 		} else {
@@ -578,7 +609,7 @@ func (c *core) proved(now time.Time, j *job, out *outbox) {
 	}
 	r := c.carrier(now, to, len(record))
 	s := c.sessions.ensure(j.at, c.isMember(j.at))
-	s.next = keyset{read: j.keys.Recipient, write: j.keys.Initiator, live: true}
+	s.next = newKeyset(j.keys.Recipient, j.keys.Initiator)
 	var iv [16]byte
 	_, _ = c.bytes.Read(iv[:]) // never fails
 	r.nonce = c.sessions.nonce(&s.next)
@@ -672,7 +703,7 @@ func (c *core) finish(now time.Time, r *request, err error) {
 func (c *core) handshakeFailed(to *contact) {
 	if s := c.sessions.byPeer[to.at]; s != nil {
 		s.next = keyset{}
-		if !s.current.live {
+		if !s.current.live() {
 			c.sessions.remove(s)
 		}
 	}
@@ -707,29 +738,27 @@ func (c *core) answered(now time.Time, r *request) {
 	if e != nil && e.addr == at.addr {
 		c.table.seen(now, e, r.kind == wire.KindPing)
 	}
-	switch r.kind {
-	case wire.KindPing:
+	if r.kind == wire.KindPing {
 		c.votes.add(now, at, r.endpoint)
 		if e != nil {
 			c.fetch(now, e, r.seq)
 		}
 		c.checkVote(now, false)
-	case wire.KindFindNode:
-		if r.done == nil && r.records > 0 { // fetch's
-			c.out.jobs = append(c.out.jobs, &job{kind: jobRecord, at: at, packet: r.answer})
-		}
+	}
+	if r.kind == wire.KindFindNode && r.done == nil && r.records > 0 { // fetch's
+		c.out.jobs = append(c.out.jobs, &job{kind: jobRecord, at: at, packet: r.answer})
 	}
 }
 
-// unanswered takes notice of a node that did not answer. It is held against
-// the node only if somebody else was heard since: otherwise our own link may
+// unanswered takes notice of a node that did not answer. It is held against a
+// live node only if somebody else was heard since: otherwise our own link may
 // be down, and the table would empty.
 func (c *core) unanswered(r *request) {
 	e := c.table.get(r.to.at.id)
 	if e == nil || e.addr != r.to.at.addr {
 		return
 	}
-	if c.table.n > 1 && !c.heard.After(r.sent) {
+	if e.live && c.table.n > 1 && !c.heard.After(r.sent) {
 		c.table.unanswered(e)
 		return
 	}
@@ -806,7 +835,7 @@ func (c *core) tick(now time.Time, out *outbox) time.Time {
 	}
 	if !c.refresh.After(now) {
 		out.refresh = true
-		c.every = min(2*c.every, c.cfg.refreshInterval)
+		c.every = min(refreshGrowth*c.every, c.cfg.refreshInterval)
 		c.refresh = now.Add(c.every)
 	}
 	if !c.vote.After(now) {
@@ -850,9 +879,10 @@ func (c *core) expire(now time.Time, r *request) {
 // elsewhere. Between the regular times it does so only for a record that has
 // no endpoint at all, with which nobody can find us.
 func (c *core) checkVote(now time.Time, regular bool) {
-	if !c.cfg.autoUpdate {
+	if !c.cfg.autoUpdate || len(c.votes.votes) < minVoters || !regular && now.Before(c.recount) {
 		return
 	}
+	c.recount = now.Add(recountEvery)
 	for _, v4 := range [...]bool{true, false} {
 		var have netip.AddrPort
 		var ok bool

@@ -22,12 +22,14 @@ const (
 	lowDistance  = 256 - tableBuckets + 1 // the largest distance in the first bucket
 
 	// maxFails is after how many pings in a row without an answer a node that
-	// has been alive leaves the table. A newcomer has one chance.
+	// has been alive leaves the table, and newFails a newcomer; any packet
+	// may be lost.
 	maxFails = 3
+	newFails = 2
 
 	// recheckEvery is how long a node that has not been seen alive, or did
 	// not answer last time, is left alone after a ping.
-	recheckEvery = 5 * time.Second
+	recheckEvery = 3 * time.Second
 )
 
 // An entry is a node in the table.
@@ -187,7 +189,9 @@ func (t *table) update(b *bucket, e *entry, r *enr.Record, addr netip.AddrPort) 
 		t.remove(e)
 		return
 	}
-	e.record, e.addr, e.live, e.fails, e.checks = r, addr, false, 0, 0
+	// It has one chance there: a record may name a victim's address.
+	e.record, e.addr, e.live, e.fails, e.checks = r, addr, false, newFails-1, 0
+	e.pinging, e.pinged = false, time.Time{}
 	t.count(addr.Addr(), 1)
 	t.setDue(e, true)
 	t.onMember(e, true)
@@ -258,12 +262,12 @@ func (t *table) seen(now time.Time, e *entry, pong bool) {
 	}
 }
 
-// failed records that e did not answer. It leaves the table at once if it
-// never did, and after some failures in a row otherwise.
+// failed records that e did not answer. After some failures in a row it
+// leaves the table.
 func (t *table) failed(e *entry) (removed bool) {
 	e.pinging = false
 	e.fails++
-	if e.live && e.fails < maxFails {
+	if e.fails < newFails || e.live && e.fails < maxFails {
 		t.setDue(e, true)
 		return false
 	}

@@ -69,9 +69,13 @@ func frames() []frame {
 	ihave := wire.Control{IHave: []wire.OutIHave{{Topic: "bench-topic", IDs: ids}}}
 	idontwant := wire.Control{IDontWant: []string{"twenty bytes of an id"}}
 	return []frame{
-		{"publish 100 B", publish(1, 100)}, {"publish 1 KiB", publish(1, 1<<10)}, {"publish 64 KiB", publish(1, 64<<10)},
-		{"10 publish 200 B", publish(10, 200)}, {"IHAVE 1000 ids", ihave.AppendControl(nil)},
-		{"IDONTWANT 1 id", idontwant.AppendControl(nil)}, {"100 subscriptions", subs},
+		{"publish 100 B", publish(1, 100)},
+		{"publish 1 KiB", publish(1, 1<<10)},
+		{"publish 64 KiB", publish(1, 64<<10)},
+		{"10 publish 200 B", publish(10, 200)},
+		{"IHAVE 1000 ids", ihave.AppendControl(nil)},
+		{"IDONTWANT 1 id", idontwant.AppendControl(nil)},
+		{"100 subscriptions", subs},
 	}
 }
 

@@ -25,6 +25,18 @@ func newDiscv5Cmd(e *env) *cobra.Command {
 		newDiscv5LookupCmd(e), newDiscv5ResolveCmd(e), newDiscv5CrawlCmd(e))
 }
 
+// rangeArgs is cobra.RangeArgs with muster's exit code; a negative most means
+// no limit.
+func rangeArgs(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		return usageError(fmt.Errorf("%s takes %s, got %d arguments", cmd.CommandPath(), what, len(args)),
+			"see '"+cmd.CommandPath()+" --help'")
+	}
+}
+
 // discv5Flags are the flags of all discv5 verbs.
 type discv5Flags struct {
 	addrs     []string
@@ -242,7 +254,7 @@ func newDiscv5FindNodeCmd(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "findnode ENR [DISTANCE…]",
 		Short: "Ask a node for the nodes it knows at distances 0 to 256 from itself; 0, the default, is its own record",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  rangeArgs(1, -1, "ENR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			distances, err := parseDistances(args[1:])
 			if err != nil {
@@ -300,7 +312,7 @@ func newDiscv5TalkCmd(e *env) *cobra.Command {
 		Long: `Send an application's request, of at most 1170 bytes, to a node and print
 the answer as it is. A node that does not know the protocol answers with
 nothing. With --json request and answer are printed as hexadecimal digits.`,
-		Args: cobra.RangeArgs(2, 3),
+		Args: rangeArgs(2, 3, "ENR PROTOCOL [REQUEST]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request, err := talkRequest(e, args[2:])
 			if err != nil {
@@ -365,7 +377,7 @@ func newDiscv5LookupCmd(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lookup ENR… [ID]",
 		Short: "Find the 16 nodes nearest to ID, or to a random one, starting from ENR",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  rangeArgs(1, -1, "ENR"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			target, ok, err := f.split(args)
 			if err != nil {
@@ -407,7 +419,7 @@ func newDiscv5ResolveCmd(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resolve ENR… [ID]",
 		Short: "Print the newest record of the node with ID, or of the first ENR",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  rangeArgs(1, -1, "ENR"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			id, ok, err := f.split(args)
 			if err != nil {

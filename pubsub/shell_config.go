@@ -74,9 +74,6 @@ const (
 	DefaultMaxBadSignatures = 20
 )
 
-// bulkOverhead is what an RPC may be longer than its message.
-const rpcOverhead = 1 << 10
-
 // A Config configures a [PubSub]. The zero value is gossipsub with the
 // defaults of go-libp2p, strict signing, and every limit on.
 type Config struct {
