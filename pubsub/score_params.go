@@ -145,12 +145,12 @@ type TopicScoreSnapshot struct {
 	InvalidMessageDeliveries float64
 }
 
-// PeerScoreInspectFn and ExtendedPeerScoreInspectFn inspect the scores of
-// connected peers.
-type (
-	PeerScoreInspectFn         = func(map[peer.ID]float64)
-	ExtendedPeerScoreInspectFn = func(map[peer.ID]*PeerScoreSnapshot)
-)
+// PeerScoreInspectFn inspects the scores of connected peers.
+type PeerScoreInspectFn = func(map[peer.ID]float64)
+
+// ExtendedPeerScoreInspectFn inspects what the scores of connected peers are
+// made of.
+type ExtendedPeerScoreInspectFn = func(map[peer.ID]*PeerScoreSnapshot)
 
 // ScoreParameterDecay is the factor by which a counter that decays once a
 // second becomes zero, that is 0.01 of what it was, after decay.
