@@ -145,11 +145,10 @@ type TopicScoreSnapshot struct {
 	InvalidMessageDeliveries float64
 }
 
-// PeerScoreInspectFn inspects the scores of connected peers.
+// PeerScoreInspectFn is told the scores of connected peers from time to time.
 type PeerScoreInspectFn = func(map[peer.ID]float64)
 
-// ExtendedPeerScoreInspectFn inspects what the scores of connected peers are
-// made of.
+// ExtendedPeerScoreInspectFn is told what the scores are made of.
 type ExtendedPeerScoreInspectFn = func(map[peer.ID]*PeerScoreSnapshot)
 
 // ScoreParameterDecay is the factor by which a counter that decays once a
