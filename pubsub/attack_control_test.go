@@ -149,13 +149,8 @@ func TestAttackGraft(t *testing.T) {
 // behaviourOnly scores misbehaviour and nothing else.
 func behaviourOnly() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	params := &pubsub.PeerScoreParams{
-<<<<<<< HEAD
-		SkipAtomicValidation:   true,
-		BehaviourPenaltyWeight: -1, BehaviourPenaltyDecay: 0.99, DecayInterval: time.Second, DecayToZero: 0.01,
-=======
 		SkipAtomicValidation: true, BehaviourPenaltyWeight: -1, BehaviourPenaltyDecay: 0.99,
 		DecayInterval: time.Second, DecayToZero: 0.01,
->>>>>>> pubsub2
 	}
 	return params, &pubsub.PeerScoreThresholds{GossipThreshold: -1e9, PublishThreshold: -1e9, GraylistThreshold: -1e9}
 }
