@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -16,37 +15,22 @@ import (
 
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/enr"
-	"github.com/muster-p2p/muster/rendezvous"
 )
 
 // maxFound bounds the peers that 'pub' and 'sub' keep connections to because
 // they found them: a mesh needs a dozen, and the rest comes by peer exchange.
 const maxFound = 32
 
-// findFlags say where 'pub' and 'sub' find peers that are not named.
+// findFlags say how 'pub' and 'sub' find peers by discv5.
 type findFlags struct {
-	points    []string
-	ns        string
 	bootnodes []string
-	discv5    []string // addresses to bind
+	addrs     []string // to bind
 }
 
 func (f *findFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.ns, "ns", "", "find peers in this rendezvous `NAMESPACE`, and register in it when listening")
-	fl.StringArrayVar(&f.points, "point", nil, "`MULTIADDR` of a rendezvous point for --ns; may be repeated")
 	fl.StringArrayVar(&f.bootnodes, "bootnode", nil, "find peers by discv5, beginning with this `ENR`; may be repeated")
-	fl.StringSliceVar(&f.discv5, "discv5-addr", []string{"0.0.0.0:0"}, "UDP address for discv5, `HOST:PORT`; at most one of each family")
-}
-
-func (f *findFlags) any() bool { return f.ns != "" || len(f.bootnodes) > 0 }
-
-// check reports what is wrong with the flags.
-func (f *findFlags) check() error {
-	if (f.ns == "") != (len(f.points) == 0) {
-		return usageError(errors.New("--ns and --point go together"), "name the namespace and a rendezvous point that serves it")
-	}
-	return nil
+	fl.StringSliceVar(&f.addrs, "discv5-addr", []string{"0.0.0.0:0"}, "UDP address for discv5, `HOST:PORT`; at most one of each family")
 }
 
 // identity returns the key of the host: one that a node record can name, where
@@ -62,76 +46,19 @@ func (f *findFlags) identity(file string) (crypto.PrivKey, error) {
 	return crypto.UnmarshalSecp256k1PrivateKey(key.Bytes())
 }
 
-// find starts what finds peers on h until ctx ends, and hands each peer to met
-// once. It returns a function that waits for the end.
+// find looks for peers until ctx ends, and hands each to met once. It returns a
+// function that waits for the end.
 func (f *findFlags) find(ctx context.Context, h host.Host, met func(peer.AddrInfo)) (wait func() error, err error) {
-	var mu sync.Mutex
+	if len(f.bootnodes) == 0 {
+		return func() error { return nil }, nil
+	}
 	known := map[peer.ID]bool{h.ID(): true}
-	once := func(pi peer.AddrInfo) {
-		mu.Lock()
-		fresh := !known[pi.ID] && len(known) <= maxFound
-		if fresh {
+	return f.findByRecord(ctx, h, func(pi peer.AddrInfo) {
+		if !known[pi.ID] && len(known) <= maxFound {
 			known[pi.ID] = true
-		}
-		mu.Unlock()
-		if fresh {
 			met(pi)
 		}
-	}
-	var ends []func() error
-	wait = func() error {
-		var errs []error
-		for _, end := range ends {
-			errs = append(errs, end())
-		}
-		return errors.Join(errs...)
-	}
-	if f.ns != "" {
-		end, err := f.findByName(ctx, h, once)
-		if err != nil {
-			return nil, err
-		}
-		ends = append(ends, end)
-	}
-	if len(f.bootnodes) > 0 {
-		end, err := f.findByRecord(ctx, h, once)
-		if err != nil {
-			return nil, errors.Join(err, wait())
-		}
-		ends = append(ends, end)
-	}
-	return wait, nil
-}
-
-// findByName finds peers at rendezvous points.
-func (f *findFlags) findByName(ctx context.Context, h host.Host, met func(peer.AddrInfo)) (end func() error, err error) {
-	points, err := parsePeers(f.points)
-	if err != nil {
-		return nil, err
-	}
-	d := rendezvous.NewDiscovery(h, rendezvous.DiscoveryConfig{Points: points, UnregisterOnCancel: true})
-	if len(h.Addrs()) > 0 {
-		if _, err := d.Advertise(ctx, f.ns); err != nil {
-			return nil, errors.Join(fail(exitUnreachable, fmt.Errorf("register in %q: %w", f.ns, err), "is the rendezvous point running?"), d.Close())
-		}
-	}
-	events, err := d.Watch(ctx, f.ns)
-	if err != nil {
-		return nil, errors.Join(fail(exitUnreachable, fmt.Errorf("watch %q: %w", f.ns, err), ""), d.Close())
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for ev := range events {
-			if ev.Kind == rendezvous.Joined {
-				met(ev.AddrInfo)
-			}
-		}
 	})
-	return func() error {
-		err := d.Close()
-		wg.Wait()
-		return err
-	}, nil
 }
 
 // findByRecord finds peers among the nodes of discv5: those whose record has a
@@ -142,7 +69,7 @@ func (f *findFlags) findByRecord(ctx context.Context, h host.Host, met func(peer
 		return nil, err
 	}
 	cfg := discv5.Config{Key: key}
-	if cfg.Listen, err = parseAddrPorts("--discv5-addr", f.discv5); err != nil {
+	if cfg.Listen, err = parseAddrPorts("--discv5-addr", f.addrs); err != nil {
 		return nil, err
 	}
 	for _, text := range f.bootnodes {
