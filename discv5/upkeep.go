@@ -141,9 +141,15 @@ func (c *core) checkVote(now time.Time, regular bool) {
 }
 
 // replaceLocal takes local as the node's own record. All nodes in the table
-// are to be pinged, since a PING tells of its number.
+// are to be pinged, since a PING tells of its number. If the endpoint has
+// changed, the next request to each goes with a new handshake: nodes take
+// others into their tables when these shake hands, and one that did not know
+// its endpoint before, or called from another, has no seat anywhere.
 func (c *core) replaceLocal(now time.Time, local *enr.Record, out *outbox) {
 	c.out = out
+	if !sameEndpoints(c.local, local) {
+		c.moved = now.Unix()
+	}
 	c.local = local
 	c.stats.RecordUpdates++
 	c.table.all(func(e *entry) { c.table.setDue(e, true) })
