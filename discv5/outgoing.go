@@ -140,7 +140,7 @@ func (c *core) begin(now time.Time, r *request, record *enr.Record, addr netip.A
 func (c *core) dispatch(now time.Time, r *request) {
 	to := r.to
 	s := c.sessions.get(to.at)
-	if !s.usable(now) || s.since <= c.moved {
+	if !s.usable(now) || s.since < c.moved {
 		if to.handshake == nil {
 			c.probe(now, r)
 		} else {
