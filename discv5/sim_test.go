@@ -103,6 +103,13 @@ func (w *world) start(i int, cfg discv5.Config) *discv5.Node {
 	return n
 }
 
+func (w *world) records() (all []*enr.Record) {
+	for _, n := range w.nodes {
+		all = append(all, n.LocalRecord())
+	}
+	return all
+}
+
 func (w *world) grow(n int) {
 	for range n {
 		w.join()

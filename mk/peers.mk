@@ -15,3 +15,12 @@ interop-pubsub: ## pubsub: our routers against go, js, rust and py peers, and a 
 	cd interop/pubsub && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -timeout 30m -v .
 
 .PHONY: interop-pubsub
+
+BENCH_ROWS ?= 1000,10000,100000,1000000
+
+bench-rendezvous: ## rendezvous: our point against berty's in one run, into bench/results (BENCH_ROWS=1000,…)
+	cd bench/rendezvous && go build -o $(CURDIR)/bench/bin/ ./...
+	mkdir -p bench/results
+	bench/bin/rendezvous -points bench/bin -rows $(BENCH_ROWS) -expire 100000 | tee bench/results/rendezvous-$$(date -u +%Y%m%d-%H%M).txt
+
+.PHONY: bench-rendezvous

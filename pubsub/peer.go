@@ -523,7 +523,7 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 	turn := &bulkTurn{gate: p.ps.bulkWrites, slow: p.bulkSlow}
 	defer func() {
 		turn.stop()
-		p.bulkSlow = turn.slow || turn.overran.Load()
+		p.bulkSlow = turn.slow
 	}()
 	w := &batchWriter{w: s, progress: func() {
 		p.writeSince.Store(p.ps.now().UnixNano())
@@ -635,10 +635,8 @@ func (p *Peer) tick(now time.Time) {
 		}
 	}
 	p.mu.Unlock()
-	for _, s := range stuck {
-		p.ps.stats.stuckStreams.Add(1)
-		_ = s.Reset()
-	}
+	p.ps.stats.stuckStreams.Add(uint64(len(stuck)))
+	p.ps.reset(stuck)
 }
 
 // close ends the peer's goroutines; it does not wait for them.
@@ -654,9 +652,20 @@ func (p *Peer) close() {
 	}
 	p.mu.Unlock()
 	p.cancel()
-	for _, s := range streams {
-		_ = s.Reset()
+	p.ps.reset(streams)
+}
+
+// reset resets streams without waiting: on a connection that is stuck, even
+// that takes its time. The caller is one of the room's goroutines, or Close.
+func (ps *PubSub) reset(streams []network.Stream) {
+	if len(streams) == 0 {
+		return
 	}
+	ps.wg.Go(func() {
+		for _, s := range streams {
+			_ = s.Reset()
+		}
+	})
 }
 
 // tuneSend decides whether an IDONTWANT for a message of size bytes is worth

@@ -343,7 +343,9 @@ func TestValidatorsDecide(t *testing.T) {
 			m.ValidatorData = "seen"
 			return pubsub.ValidationAccept
 		}
-		second := func(_ context.Context, _ peer.ID, m *pubsub.Message) bool { return !bytes.HasSuffix(m.Data, []byte("reject")) }
+		second := func(_ context.Context, _ peer.ID, m *pubsub.Message) bool {
+			return !bytes.HasSuffix(m.Data, []byte("reject"))
+		}
 		for _, v := range []any{first, second} {
 			if err := b.RegisterTopicValidator("t", v, pubsub.WithValidatorInline(inline)); err != nil {
 				t.Fatal(err)

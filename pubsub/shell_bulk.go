@@ -5,22 +5,29 @@ import (
 	"time"
 )
 
-// bulkLease is how long a turn to write a large message is held without
-// progress: a piece of 64 KiB takes 50 ms at 10 Mbit/s. Whoever takes longer
-// does not read, and must not keep the others from writing.
-const bulkLease = 100 * time.Millisecond
+// Pacing of large messages. A host that writes all copies of a message at a
+// time delivers all of them late; one that writes few at a time delivers the
+// first ones early, those are passed on while the rest still waits, and some
+// of the rest is declined by IDONTWANT and never written.
+const (
+	// bulkLease is how long a turn is held without progress. At 50 Mbit/s a
+	// piece of 64 KiB takes 10 ms; whoever takes longer is held up by its own
+	// path, not by our uplink, and the turn is given to the next.
+	bulkLease = 30 * time.Millisecond
+	// bulkFrozen is the time for a piece after which a writer does without
+	// turns: its peer does not read, and must not cost the others theirs.
+	bulkFrozen = time.Second
+)
 
-// A bulkTurn is one writer's part in the pacing of large messages: a host
-// writes only Config.BulkWrites of them at a time. A turn that is held without
-// progress is taken away; its writer then goes on without turns, since it does
-// not use the bandwidth that they share out, until a message goes through in
-// time. Only the writer calls the methods.
+// A bulkTurn is one writer's part in the pacing of large messages, of which a
+// host writes only Config.BulkWrites at a time. Only the writer calls the
+// methods.
 type bulkTurn struct {
-	gate    chan struct{}
-	timer   *time.Timer
-	held    atomic.Bool // taken away by the timer
-	overran atomic.Bool // set by the timer
-	slow    bool
+	gate  chan struct{}
+	timer *time.Timer
+	held  atomic.Bool // the timer takes it away
+	since time.Time   // the last progress
+	slow  bool        // the last large message took longer than bulkFrozen
 }
 
 // may reports whether large messages may be written.
@@ -43,11 +50,9 @@ func (t *bulkTurn) begin() {
 	if !t.may() {
 		return
 	}
+	t.since = time.Now()
 	if t.timer == nil {
-		t.timer = time.AfterFunc(bulkLease, func() {
-			t.overran.Store(true)
-			t.release()
-		})
+		t.timer = time.AfterFunc(bulkLease, t.release)
 		return
 	}
 	t.timer.Reset(bulkLease)
@@ -61,7 +66,7 @@ func (t *bulkTurn) done(bulk bool) {
 	if !bulk {
 		return
 	}
-	t.slow = t.overran.Swap(false)
+	t.slow = time.Since(t.since) > bulkFrozen
 	t.release()
 }
 
@@ -74,6 +79,6 @@ func (t *bulkTurn) release() {
 
 // stop ends the writer's part.
 func (t *bulkTurn) stop() {
-	t.done(false)
+	t.done(!t.since.IsZero())
 	t.release()
 }

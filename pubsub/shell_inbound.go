@@ -76,7 +76,7 @@ func (p *Peer) serveInbound(s network.Stream) {
 	in.since.Store(p.ps.now().UnixNano())
 	defer close(in.done)
 	p.mu.Lock()
-	if p.closing || len(p.inbound) >= p.ps.cfg.MaxStreams {
+	if p.closing || len(p.inbound) >= p.maxInbound(s) {
 		p.mu.Unlock()
 		p.ps.stats.streamsRefused.Add(1)
 		_ = s.Reset()
@@ -99,6 +99,17 @@ func (p *Peer) serveInbound(s network.Stream) {
 	}
 	p.ps.log.Debug("inbound stream ended", "peer", p.id, "err", err)
 	_ = s.Reset()
+}
+
+// floodsubStreams is how many times as many inbound streams a floodsub peer
+// may have: rust-libp2p opens one for each RPC, and they wait for each other.
+const floodsubStreams = 8
+
+func (p *Peer) maxInbound(s network.Stream) int {
+	if s.Protocol() == FloodSubID {
+		return floodsubStreams * p.ps.cfg.MaxStreams
+	}
+	return p.ps.cfg.MaxStreams
 }
 
 func (p *Peer) awaitOrder(before <-chan struct{}) {

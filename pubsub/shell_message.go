@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"bytes"
+	"encoding/binary"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -38,11 +39,17 @@ func (ps *PubSub) receive(now time.Time, rd *reader, w *wire.Message) {
 	case claimNew:
 		if len(w.From) > 0 && bytes.Equal(w.From, ps.author) {
 			ps.seen.settle(now, key, false)
-			ps.refuse(rd, w, t, RejectSelfOrigin, true)
+			ps.refuse(rd, w, t, RejectSelfOrigin, ps.forged(w))
 			return
 		}
 		ps.validate(now, rd, w, t, ps.idString(rd, w, t, id), key)
 	}
+}
+
+// forged reports whether a message in our name that we do not know cannot be
+// one of an earlier run of ours, which honest peers may still have.
+func (ps *PubSub) forged(w *wire.Message) bool {
+	return len(w.Seqno) != 8 || binary.BigEndian.Uint64(w.Seqno) >= ps.firstSeqno
 }
 
 // identifyView returns the id and the key of a message that is still in its
@@ -79,10 +86,14 @@ func (ps *PubSub) duplicate(now time.Time, rd *reader, w *wire.Message, t *topic
 	if len(w.Data) >= ps.cfg.Params.IDontWantMessageThreshold {
 		p.tuneDuplicate(k, len(w.Data))
 	}
-	if ps.scorer == nil && !ps.trace.active() {
+	promised := ps.promised.Load()
+	if ps.scorer == nil && !ps.trace.active() && !promised {
 		return
 	}
 	id = ps.idString(rd, w, t, id)
+	if promised {
+		ps.fulfil(p.id, id)
+	}
 	ps.withScorer(func(s *scorer) { s.duplicate(now, id, p.id, t.name) })
 	if ps.trace.active() {
 		ps.trace.duplicate(ps.viewMessage(rd, w, t, id))

@@ -57,7 +57,7 @@ type PublishOptions struct {
 type PubOpt func(*PublishOptions) error
 
 // A PubSubRouter answers a [RouterReady].
-type PubSubRouter interface {
+type PubSubRouter interface { //nolint:revive // the name that users of go-libp2p-pubsub know
 	// EnoughPeers reports whether there are enough peers for the topic;
 	// suggested, if above zero, says how many that are.
 	EnoughPeers(topic string, suggested int) bool

@@ -63,6 +63,8 @@ type Conn struct {
 	// Request is the client's upgrade request. Server only; read-only.
 	Request *http.Request
 
+	fields []wire.Field // the application's, for the response; server only
+
 	br *bufio.Reader // holds what was read ahead; nil once it is drained
 }
 

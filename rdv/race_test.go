@@ -162,6 +162,23 @@ func TestRaceIsBounded(t *testing.T) {
 	}
 }
 
+// TestRaceLeavesStrangersAlone: who answers and is not the peer is not called
+// again and again.
+func TestRaceLeavesStrangersAlone(t *testing.T) {
+	t.Parallel()
+	r := rdv.NewRace(t0, rdv.DIAL, rdv.Lane{Addr: addrPorts("192.168.1.7:41000")[0]})
+	calls := 0
+	for !r.Next().IsZero() {
+		now := r.Next()
+		one(t, r.Advance(now))
+		calls++
+		r.Failed(now, 0, rdv.Stranger)
+	}
+	if calls != rdv.MaxStranger || r.Hopeless(false) {
+		t.Errorf("called %d times, want %d", calls, rdv.MaxStranger)
+	}
+}
+
 func TestRaceKnowsWhenItIsHopeless(t *testing.T) {
 	t.Parallel()
 	none := rdv.NewRace(t0, rdv.DIAL)

@@ -330,7 +330,7 @@ func join(t *testing.T, s *rdv.Server, method, token string) net.Conn {
 func TestLobbyTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &rdv.Server{LobbyTimeout: time.Minute}
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		for i := range 3 {
 			begun := time.Now()
 			early := join(t, s, rdv.DIAL, fmt.Sprint("early", i))
@@ -357,7 +357,7 @@ func TestLobbyTimeout(t *testing.T) {
 func TestWaitersThatAreNoSockets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &rdv.Server{}
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		gone := join(t, s, rdv.DIAL, "gone")
 		_ = gone.Close()
 		synctest.Wait()
@@ -484,7 +484,7 @@ func FuzzTrustedProxies(f *testing.F) {
 
 func ExampleServer() {
 	server := &rdv.Server{LobbyTimeout: time.Minute}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	mux := http.NewServeMux()
 	mux.Handle("/rdv/", http.StripPrefix("/rdv/", server))
 	front := httptest.NewServer(mux)
@@ -495,7 +495,7 @@ func ExampleServer() {
 		fmt.Println(err)
 		return
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	fmt.Println(resp.Status)
 	// Output: 426 Upgrade Required
 }

@@ -162,7 +162,7 @@ func (s *Server) Start() {
 		}
 		if s.Registerer != nil {
 			if err := s.Registerer.Register(collector{s}); err != nil {
-				s.log().LogAttrs(s.ctx, slog.LevelError, "metrics not registered", slog.Any("err", err))
+				s.log().Error("metrics not registered", "err", err)
 			}
 		}
 	})
@@ -173,8 +173,7 @@ func (s *Server) log() *slog.Logger { return orDiscard(s.Logger) }
 // ServeHTTP calls [Server.Upgrade] and logs the error, if any.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.Upgrade(w, r); err != nil {
-		s.log().LogAttrs(r.Context(), slog.LevelDebug, "upgrade refused",
-			slog.String("addr", r.RemoteAddr), slog.Any("err", err))
+		s.log().Debug("upgrade refused", "addr", r.RemoteAddr, "err", err)
 	}
 }
 

@@ -681,6 +681,26 @@ func TestDualStackUnmaps(t *testing.T) {
 	}
 }
 
+// What the application set for the response is in the 101, if it may be.
+func TestResponseFields(t *testing.T) {
+	srv := &rdv.Server{}
+	p := serve(t, srv, func(s *http.Server) {
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-App", "1")
+			w.Header().Set("Connection", "close")
+			w.Header().Set("Rdv-Peer-Addrs", "192.0.2.66:1")
+			w.Header().Set("X-Bad", "a\r\nb")
+			srv.ServeHTTP(w, r)
+		})
+	})
+	p.dial().ask(rdv.ACCEPT, "t")
+	p.waiting(1)
+	h := p.dial().ask(rdv.DIAL, "t").wantStatus(http.StatusSwitchingProtocols).Header
+	if h.Get("X-App") != "1" || h.Get("X-Bad") != "" || strings.Contains(h.Get("Rdv-Peer-Addrs"), "66") || len(h["Connection"]) != 1 {
+		t.Errorf("header %v", h)
+	}
+}
+
 // Strangers that stick: in the request, in the lobby, before the pick.
 func TestStuckConnectionsGo(t *testing.T) {
 	const each, limit = 100, 300 * time.Millisecond

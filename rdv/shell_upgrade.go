@@ -139,7 +139,26 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w: data before the response", ErrBadHandshake)
 	}
 	c.conn.Conn = conn
+	c.conn.fields = responseFields(w.Header())
 	return s.enter(c)
+}
+
+// responseFields takes what the application set for the response, such as a
+// cookie, into the 101; but for what is the protocol's or about a body.
+func responseFields(h http.Header) []wire.Field {
+	var fields []wire.Field
+	for name, values := range h {
+		for _, v := range values {
+			f := wire.Field{Name: name, Value: v}
+			if strings.HasPrefix(name, "Content-") || name == "Date" {
+				continue
+			}
+			if _, err := (wire.Response{Fields: []wire.Field{f}}).AppendTo(nil); err == nil {
+				fields = append(fields, f)
+			}
+		}
+	}
+	return fields
 }
 
 // decline answers with the refusal. The connection is not kept: whoever does

@@ -4,14 +4,16 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"log"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/rendezvous"
-	ma "github.com/multiformats/go-multiaddr"
 )
 
 func exampleHost() host.Host {
@@ -26,29 +28,36 @@ func exampleHost() host.Host {
 	return h
 }
 
+// end is for defer.
+func end(c io.Closer) {
+	if err := c.Close(); err != nil {
+		log.Print(err)
+	}
+}
+
 // A point, a peer that registers there, and one that finds it.
 func Example() {
 	ctx := context.Background()
 	server, alice, bob := exampleHost(), exampleHost(), exampleHost()
-	defer server.Close()
-	defer alice.Close()
-	defer bob.Close()
+	defer end(server)
+	defer end(alice)
+	defer end(bob)
 
 	point, err := rendezvous.NewPoint(server, rendezvous.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer point.Close()
+	defer end(point)
 
 	points := rendezvous.DiscoveryConfig{Points: []peer.AddrInfo{{ID: server.ID(), Addrs: server.Addrs()}}}
 	a := rendezvous.NewDiscovery(alice, points)
-	defer a.Close()
+	defer end(a)
 	if _, err := a.Advertise(ctx, "lab"); err != nil { // stays registered until ctx ends
 		log.Fatal(err)
 	}
 
 	b := rendezvous.NewDiscovery(bob, points)
-	defer b.Close()
+	defer end(b)
 	found, err := b.FindPeers(ctx, "lab")
 	if err != nil {
 		log.Fatal(err)
@@ -63,19 +72,19 @@ func Example() {
 func ExampleClient_Discover() {
 	ctx := context.Background()
 	server, h := exampleHost(), exampleHost()
-	defer server.Close()
-	defer h.Close()
+	defer end(server)
+	defer end(h)
 	point, err := rendezvous.NewPoint(server, rendezvous.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer point.Close()
+	defer end(point)
 	if err := h.Connect(ctx, peer.AddrInfo{ID: server.ID(), Addrs: server.Addrs()}); err != nil {
 		log.Fatal(err)
 	}
 
 	c := rendezvous.NewClient(h, rendezvous.ClientConfig{})
-	defer c.Close()
+	defer end(c)
 	ttl, err := c.Register(ctx, server.ID(), "lab", 0)
 	if err != nil {
 		log.Fatal(err)

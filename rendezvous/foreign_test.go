@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
@@ -99,6 +100,7 @@ func (f *foreignFile) check(title string, b []byte) {
 		}
 	case wire.DiscoverResponse:
 		f.checkFound(title, what, &m)
+	default:
 	}
 }
 

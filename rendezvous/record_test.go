@@ -6,8 +6,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/muster-p2p/muster/rendezvous/wire"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
 // A record that is admitted is within its bounds and read back by the client.

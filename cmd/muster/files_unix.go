@@ -11,7 +11,7 @@ import (
 // runtime has raised the soft limit to the hard one.
 func maxFiles() int {
 	var lim syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil || uint64(lim.Cur) > math.MaxInt32 {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil || lim.Cur > math.MaxInt32 {
 		return 0
 	}
 	return int(lim.Cur)

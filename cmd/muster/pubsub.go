@@ -95,7 +95,7 @@ func (f *pubsubFlags) config(e *env) (pubsub.Config, error) {
 		return cfg, usageError(fmt.Errorf("--max-size %d", f.maxSize), "give a number of bytes above zero")
 	}
 	if f.verbose {
-		cfg.Logger = slog.New(tint.NewHandler(e.stderr, &tint.Options{Level: slog.LevelDebug, NoColor: true}))
+		cfg.Logger = slog.New(tint.NewTextHandler(e.stderr, &tint.Options{Level: slog.LevelDebug, NoColor: true}))
 	}
 	switch f.sign {
 	case "strict":

@@ -23,7 +23,7 @@ func newPubCmd(e *env) *cobra.Command {
 		Short: "Publish to a topic: an argument, or each line of stdin",
 		Long: `Publish MESSAGE, or each line of stdin, to a topic. It waits until a peer
 is in the topic, and ends when everything has been sent to at least one.`,
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 2 {
 				return usageError(fmt.Errorf("muster pub takes TOPIC [MESSAGE|-], got %d arguments", len(args)), "see 'muster pub --help'")
 			}

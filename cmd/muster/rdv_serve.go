@@ -124,8 +124,7 @@ func (o *serveOptions) run(ctx context.Context, e *env) error {
 	o.server.Handler = &eventHandler{Relayer: &o.relayer, out: out}
 	srv := o.server.HTTPServer()
 	srv.ErrorLog = log.New(io.Discard, "", 0) // strangers' mistakes
-	defer srv.Close()
-	defer o.server.Close()
+	defer func() { _, _ = srv.Close(), o.server.Close() }()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 
@@ -212,7 +211,7 @@ func readTokens(file string) ([]string, error) {
 	if err != nil {
 		return nil, usageError(fmt.Errorf("read tokens: %w", err), "")
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var tokens []string
 	sc := bufio.NewScanner(f)
 	for sc.Scan() {

@@ -30,7 +30,7 @@ func startServe(t *testing.T, args ...string) (url string, _ served) {
 	var stderr lockedBuffer
 	code := make(chan int, 1)
 	go func() {
-		defer outW.Close()
+		defer func() { _ = outW.Close() }()
 		code <- run(ctx, append([]string{"rdv", "serve", "--listen", "127.0.0.1:0"}, args...), strings.NewReader(""), outW, &stderr)
 	}()
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -166,7 +166,7 @@ func TestServeMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err, said)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil || !strings.Contains(string(b), `muster_rdv_refused_total{code="400"} 1`) {
 		t.Errorf("%v\n%s", err, b)

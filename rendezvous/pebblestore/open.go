@@ -33,13 +33,25 @@ const (
 // a write-ahead log tells a torn end from damage in its middle.
 const formatVersion = pebble.FormatTableFormatV6
 
-// options are sized for rows of 300 bytes: an idle store takes little memory
-// (memtables begin at 256 KiB), and a loaded one writes few, large tables.
+// The bounds of a memtable. A large one writes few, large tables. Its log is
+// freed after its table is written, so on a small disk it is small against the
+// reserve.
+const (
+	maxMemTable = 8 << 20
+	minMemTable = 256 << 10
+)
+
+// options are sized for rows of 300 bytes. An idle store takes little memory:
+// memtables begin at 256 KiB and grow with the load.
 func (s *Store) options() *pebble.Options {
+	memTable := uint64(maxMemTable)
+	if usage, err := s.fs.GetDiskUsage(s.cfg.Dir); err == nil {
+		memTable = min(maxMemTable, max(minMemTable, usage.TotalBytes/64))
+	}
 	opts := &pebble.Options{
 		FS:                 s.fs,
 		FormatMajorVersion: formatVersion,
-		MemTableSize:       8 << 20,
+		MemTableSize:       memTable,
 		CacheSize:          4 << 20, // rows are read at Open only
 		MaxOpenFiles:       256,
 		Logger:             pebbleLogger{s},

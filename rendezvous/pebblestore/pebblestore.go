@@ -157,7 +157,7 @@ func (s *Store) do(ctx context.Context, w work) error {
 		}
 		return fmt.Errorf("pebblestore: %w", rendezvous.ErrClosed)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("%w: waiting for the disk: %w", rendezvous.ErrUnavailable, err)
+		return fmt.Errorf("%w: waiting for the disk: %w", rendezvous.ErrUnavailable, ctx.Err())
 	default:
 		return err
 	}

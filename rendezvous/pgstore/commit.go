@@ -74,11 +74,16 @@ func (o *owner) begin(ctx context.Context, t *transaction) (base uint64, err err
 	}
 	var b pgx.Batch
 	b.Queue("begin isolation level read committed")
+	// Should this process vanish within the transaction, its lock goes soon.
+	b.Queue(fmt.Sprintf("set local idle_in_transaction_session_timeout = %d", o.cfg.Timeout.Milliseconds()))
 	b.Queue("update muster_rendezvous set pos = pos + $1 where epoch = $2 returning pos, clock_timestamp()",
 		int64(n), int64(o.meta.Epoch))
 	results := o.db.SendBatch(ctx, &b)
 	var pos int64
 	_, err = results.Exec()
+	if err == nil {
+		_, err = results.Exec()
+	}
 	if err == nil {
 		err = results.QueryRow().Scan(&pos, &t.at)
 		t.here = time.Now()

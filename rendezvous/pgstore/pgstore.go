@@ -215,7 +215,7 @@ func (s *Store) do(ctx context.Context, w work) error {
 		}
 		return fmt.Errorf("pgstore: %w", rendezvous.ErrClosed)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("%w: waiting for the database: %w", rendezvous.ErrUnavailable, err)
+		return fmt.Errorf("%w: waiting for the database: %w", rendezvous.ErrUnavailable, ctx.Err())
 	default:
 		return err
 	}

@@ -48,14 +48,16 @@ type tracer struct{ log *slog.Logger }
 var _ pubsub.RawTracer = (*tracer)(nil)
 var _ pubsub.EventTracer = (*tracer)(nil)
 
-func (t *tracer) OnNewOutboundStream(p peer.ID, proto protocol.ID) { t.log.Info("up", "p", p, "proto", proto) }
-func (t *tracer) OnClosedOutboundStream(p peer.ID)                 {}
-func (t *tracer) Join(topic string)                                {}
-func (t *tracer) Leave(topic string)                               {}
-func (t *tracer) Graft(p peer.ID, topic string)                    {}
-func (t *tracer) Prune(p peer.ID, topic string)                    {}
-func (t *tracer) ValidateMessage(msg *pubsub.Message)              {}
-func (t *tracer) DeliverMessage(msg *pubsub.Message)               { t.log.Info(msg.ID, "from", msg.ReceivedFrom) }
+func (t *tracer) OnNewOutboundStream(p peer.ID, proto protocol.ID) {
+	t.log.Info("up", "p", p, "proto", proto)
+}
+func (t *tracer) OnClosedOutboundStream(p peer.ID)    {}
+func (t *tracer) Join(topic string)                   {}
+func (t *tracer) Leave(topic string)                  {}
+func (t *tracer) Graft(p peer.ID, topic string)       {}
+func (t *tracer) Prune(p peer.ID, topic string)       {}
+func (t *tracer) ValidateMessage(msg *pubsub.Message) {}
+func (t *tracer) DeliverMessage(msg *pubsub.Message)  { t.log.Info(msg.ID, "from", msg.ReceivedFrom) }
 func (t *tracer) RejectMessage(msg *pubsub.Message, reason string) {
 	switch reason {
 	case pubsub.RejectInvalidSignature, pubsub.RejectValidationFailed, pubsub.RejectBlacklstedPeer:
