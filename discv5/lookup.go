@@ -26,6 +26,11 @@ const (
 	// that the specification recommends for a request.
 	lookupPatience = 500 * time.Millisecond
 
+	// lookupTries is how often a node is asked that does not answer: a second
+	// time at the end, when it would be one of the k nearest, so that a lost
+	// packet does not cost the result a node.
+	lookupTries = 2
+
 	// lookupDistances is how many distances one FINDNODE of a lookup asks for
 	// at most. Far from the target the first fills the answer; near it the
 	// lower ones have few nodes, and among them the last of the k nearest.
