@@ -285,10 +285,11 @@ func (n *Node) askAround() {
 }
 
 // refreshTable looks for ourselves and in the least recently refreshed bucket.
+// Before that it tries the bootnodes and the nodes that were lost not long
+// ago, which is how the parts of a broken network find each other again.
 func (n *Node) refreshTable() {
-	if n.Stats().TableNodes < bucketSize {
-		n.SeedTable()
-	}
+	n.SeedTable()
+	n.tryLost()
 	n.askAround()
 	n.mu.Lock()
 	target := n.core.table.refreshTarget(time.Now())
@@ -301,6 +302,27 @@ func (n *Node) refreshTable() {
 	if err := n.saveNodes(); err != nil {
 		n.log.Info("nodes not saved", "err", err)
 	}
+}
+
+// tryLost asks the lost nodes for those near us. An answer brings a node back
+// into the table.
+func (n *Node) tryLost() {
+	n.mu.Lock()
+	lost := recordsOf(n.core.table.recall(time.Now()))
+	n.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, r := range lost {
+		wg.Go(func() {
+			var near []int
+			for _, d := range distancesTo(n.id, r.ID()) {
+				near = append(near, int(d))
+			}
+			if found, err := n.FindNode(n.ctx, r, near...); err == nil {
+				n.offer(found)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // follow puts the endpoint that the peers agree on into the local record.
