@@ -341,7 +341,9 @@ func (c *core) answered(now time.Time, r *request) {
 
 // unanswered takes notice of a node that did not answer. It is held against a
 // live node only if somebody else was heard since: otherwise our own link may
-// be down, and the table would empty.
+// be down, and the table would empty. With its seat a node that was
+// there once loses its session: should it come back, it shakes hands, and that
+// is when nodes are let in.
 func (c *core) unanswered(r *request) {
 	e := c.table.get(r.to.at.id)
 	if e == nil || e.addr != r.to.at.addr {
@@ -351,7 +353,9 @@ func (c *core) unanswered(r *request) {
 		c.table.unanswered(e)
 		return
 	}
-	c.table.failed(e)
+	if seen := !e.seen.IsZero(); c.table.failed(e) && seen {
+		c.sessions.drop(r.to.at)
+	}
 }
 
 // cancel ends a request that nobody waits for any more.

@@ -129,6 +129,13 @@ func (c *sessionCache) remove(s *session) {
 	s.hot = nil
 }
 
+// drop forgets the session with at, if there is one.
+func (c *sessionCache) drop(at endpoint) {
+	if s := c.byPeer[at]; s != nil {
+		c.remove(s)
+	}
+}
+
 // setMember protects the session with at, or ends that.
 func (c *sessionCache) setMember(at endpoint, member bool) {
 	s := c.byPeer[at]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -291,6 +292,7 @@ func (n *Node) refreshTable() {
 	n.SeedTable()
 	n.tryLost()
 	n.askAround()
+	n.askBootnode()
 	n.mu.Lock()
 	target := n.core.table.refreshTarget(time.Now())
 	n.mu.Unlock()
@@ -323,6 +325,34 @@ func (n *Node) tryLost() {
 		})
 	}
 	wg.Wait()
+}
+
+// askBootnode asks one bootnode for our neighbours, unless one of them is
+// alive in the table. Two parts of a network that have forgotten each other
+// while a cut lasted meet again by it; in a large network it costs a bootnode
+// one request of each node in a refresh interval.
+func (n *Node) askBootnode() {
+	if len(n.cfg.Bootnodes) == 0 {
+		return
+	}
+	for _, r := range n.RandomNodes(tableBuckets*bucketSize, nil) {
+		if slices.ContainsFunc(n.cfg.Bootnodes, func(b *enr.Record) bool { return b.ID() == r.ID() }) {
+			return
+		}
+	}
+	n.mu.Lock()
+	b := n.cfg.Bootnodes[n.core.rnd.IntN(len(n.cfg.Bootnodes))]
+	n.mu.Unlock()
+	if b.ID() == n.id {
+		return
+	}
+	var distances []int
+	for _, d := range distancesTo(n.id, b.ID()) {
+		distances = append(distances, int(d))
+	}
+	if found, err := n.FindNode(n.ctx, b, distances...); err == nil {
+		n.offer(append(found, b))
+	}
 }
 
 // follow puts the endpoint that the peers agree on into the local record.
