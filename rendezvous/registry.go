@@ -378,6 +378,17 @@ func (r *registry) stats(realm Realm) registryStats {
 	return registryStats{registrations: s.live, namespaces: len(s.namespaces), peers: len(s.peers), bytes: r.bytes}
 }
 
+// isRust reports whether the peer is registered with a record as rust-libp2p
+// signs it.
+func (r *registry) isRust(realm Realm, id peer.ID) bool {
+	if p := r.realms[realm].peers[id]; p != nil {
+		for e := range p.entries {
+			return e.form == FormSigned && isRustRecord(e.record) // they are alike
+		}
+	}
+	return false
+}
+
 // isLegacy reports whether the peer is registered in the older, unsigned form.
 func (r *registry) isLegacy(now time.Time, realm Realm, id peer.ID) bool {
 	p := r.realms[realm].peers[id]
