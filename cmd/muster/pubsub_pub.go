@@ -34,8 +34,8 @@ is in the topic, and ends when everything has been sent to at least one.`,
 			if err != nil {
 				return err
 			}
-			if len(f.peers) == 0 && len(f.listen) == 0 {
-				return usageError(errors.New("nobody to publish to"), "name a peer with --peer, or wait for one with --listen")
+			if len(f.peers)+len(f.points)+len(f.listen) == 0 {
+				return usageError(errors.New("nobody to publish to"), "name a peer with --peer, find one with --point, or wait for one with --listen")
 			}
 			return runPub(cmd.Context(), e, &f, args[0], wait, asJSON, next)
 		},
