@@ -148,12 +148,11 @@ func TestAttackGraft(t *testing.T) {
 
 // behaviourOnly scores misbehaviour and nothing else.
 func behaviourOnly() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
-	return &pubsub.PeerScoreParams{
-			SkipAtomicValidation:   true,
-			BehaviourPenaltyWeight: -1, BehaviourPenaltyDecay: 0.99, DecayInterval: time.Second, DecayToZero: 0.01,
-		}, &pubsub.PeerScoreThresholds{
-			GossipThreshold: -1e9, PublishThreshold: -1e9, GraylistThreshold: -1e9,
-		}
+	params := &pubsub.PeerScoreParams{
+		SkipAtomicValidation: true, BehaviourPenaltyWeight: -1, BehaviourPenaltyDecay: 0.99,
+		DecayInterval: time.Second, DecayToZero: 0.01,
+	}
+	return params, &pubsub.PeerScoreThresholds{GossipThreshold: -1e9, PublishThreshold: -1e9, GraylistThreshold: -1e9}
 }
 
 // A megabyte of the smallest entries is read in less than 4 MiB, and the peer

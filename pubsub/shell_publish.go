@@ -179,6 +179,14 @@ func (t *Topic) AwaitPeers(ctx context.Context, n int) error {
 const readyPoll = 20 * time.Millisecond
 
 func (t *Topic) awaitReady(ctx context.Context, ready RouterReady) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if d := t.ps.disc; d != nil && t.ps.enter() {
+		go func() {
+			defer t.ps.wg.Done()
+			d.search(ctx, t.st.name)
+		}()
+	}
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {

@@ -506,7 +506,7 @@ func TestSimChurn(t *testing.T) {
 	const settle = 3 * time.Second
 	expected, got, due := 0, 0, 0.0
 	var msgs []*simMessage
-	for range 300 { // of a fifth of a second
+	for range 150 { // of a fifth of a second
 		for due += perSecond / 5; due >= 1; due-- {
 			n := s.anyUp()
 			n.stop()
