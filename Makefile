@@ -39,9 +39,12 @@ tidy: ## go.mod and go.sum hold exactly what is used
 vuln: ## known vulnerabilities (needs vuln.go.dev)
 	$(VULN) ./...
 
+demo: build ## the main job for real: find by name, move a file direct and relayed, say a message
+	go run ./examples/demo bin/muster
+
 check: tidy lint test ## everything a commit must pass
 
 # Rooms add their own targets (interop, natlab, bench, store tests) in mk/.
 -include mk/*.mk
 
-.PHONY: help build test fmt lint cross fuzz microbench tidy vuln check
+.PHONY: help build test demo fmt lint cross fuzz microbench tidy vuln check

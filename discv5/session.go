@@ -26,9 +26,16 @@ const (
 // A keyset is the two keys of one handshake, from our side.
 type keyset struct {
 	read, write [16]byte
-	count       uint32 // messages encrypted so far
-	live        bool   // false: there are no keys
+	used        uint32 // 1 and the messages encrypted so far; 0: no keys
 }
+
+func newKeyset(read, write [16]byte) keyset { return keyset{read: read, write: write, used: 1} }
+
+// live reports whether there are keys.
+func (k *keyset) live() bool { return k.used > 0 }
+
+// spent reports whether no more messages may be encrypted.
+func (k *keyset) spent() bool { return k.used >= nonceLimit }
 
 // A session holds the keys shared with one endpoint, in three generations:
 // "next" are those of a handshake of ours that the peer has not yet answered
@@ -40,8 +47,8 @@ type session struct {
 	current  keyset
 	previous keyset
 	next     keyset
-	since    time.Time // of the current keys
-	member   bool      // of the table: strangers do not displace it
+	since    int64 // of the current keys, Unix milliseconds
+	member   bool  // of the table: strangers do not displace it
 
 	hot  *ciphers // of the current keys, nil if cold
 	used bool     // since the last sweep of hot sessions
@@ -122,6 +129,13 @@ func (c *sessionCache) remove(s *session) {
 	s.hot = nil
 }
 
+// drop forgets the session with at, if there is one.
+func (c *sessionCache) drop(at endpoint) {
+	if s := c.byPeer[at]; s != nil {
+		c.remove(s)
+	}
+}
+
 // setMember protects the session with at, or ends that.
 func (c *sessionCache) setMember(at endpoint, member bool) {
 	s := c.byPeer[at]
@@ -136,33 +150,38 @@ func (c *sessionCache) setMember(at endpoint, member bool) {
 // establish makes keys the current ones of s; what was current can still be
 // read.
 func (s *session) establish(now time.Time, k keyset) {
-	if s.current.live {
+	if s.current.live() {
 		s.previous = s.current
 	}
-	s.current, s.since, s.hot = k, now, nil
+	s.current, s.since, s.hot = k, now.UnixMilli(), nil
 }
 
 // usable reports whether we may encrypt with the current keys.
 func (s *session) usable(now time.Time) bool {
-	return s != nil && s.current.live && s.current.count < nonceLimit && now.Sub(s.since) < sessionLife
+	return s != nil && s.readable(now) && !s.current.spent()
+}
+
+// readable reports whether the current keys are there and not too old.
+func (s *session) readable(now time.Time) bool {
+	return s.current.live() && now.UnixMilli()-s.since < sessionLife.Milliseconds()
 }
 
 // open decrypts a message from the peer and returns the keys to answer with.
 // The first message under the keys of our last handshake makes them current.
 func (c *sessionCache) open(now time.Time, codec *wire.Codec, s *session, h *wire.Header, packet, message []byte) (plaintext []byte, k *keyset, confirmed bool) {
-	if s.current.live && now.Sub(s.since) < sessionLife {
+	if s.readable(now) {
 		if pt, err := codec.Open(c.heat(s).read, h, packet, message); err == nil {
 			return pt, &s.current, false
 		}
 	}
-	if s.next.live {
+	if s.next.live() {
 		if pt, err := codec.Open(wire.NewAEAD(s.next.read), h, packet, message); err == nil {
 			s.establish(now, s.next)
 			s.next = keyset{}
 			return pt, &s.current, true
 		}
 	}
-	if s.previous.live {
+	if s.previous.live() {
 		if pt, err := codec.Open(wire.NewAEAD(s.previous.read), h, packet, message); err == nil {
 			return pt, &s.previous, false
 		}
@@ -189,8 +208,8 @@ func (c *sessionCache) seal(dst []byte, codec *wire.Codec, s *session, k *keyset
 // filling the remaining 64 bits with random data".
 func (c *sessionCache) nonce(k *keyset) wire.Nonce {
 	var n wire.Nonce
-	binary.BigEndian.PutUint32(n[:], k.count)
-	k.count++
+	binary.BigEndian.PutUint32(n[:], k.used)
+	k.used++
 	binary.BigEndian.PutUint64(n[4:], c.rnd.Uint64())
 	return n
 }

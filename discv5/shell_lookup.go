@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/muster-p2p/muster/discv5/wire"
@@ -130,6 +132,9 @@ func (n *Node) Nodes(ctx context.Context) iter.Seq[*enr.Record] {
 			if found, err = n.QueryRandom(ctx, nil); err != nil {
 				return
 			}
+			// In a small network lookups miss the nodes at unlikely
+			// distances, which the upkeep of the table finds.
+			found = append(found, n.RandomNodes(tableBuckets*bucketSize, nil)...)
 		}
 	}
 }
@@ -241,6 +246,7 @@ func (n *Node) maintain() {
 // populate looks for ourselves, which finds our neighbours, and for somebody
 // else. After that those who contact us may come into the table.
 func (n *Node) populate() {
+	n.askAround()
 	for _, target := range [...]enr.ID{n.id, n.randomID()} {
 		if len(n.RandomNodes(1, nil)) == 0 {
 			break
@@ -249,17 +255,44 @@ func (n *Node) populate() {
 			return
 		}
 	}
+	out := n.outbox()
 	n.mu.Lock()
-	n.core.ready = true
+	n.core.populated(time.Now(), out)
 	n.mu.Unlock()
+	n.done(out)
 	n.log.Info("table populated", "nodes", n.Stats().TableNodes)
 }
 
-// refreshTable looks for ourselves and in the least recently refreshed bucket.
-func (n *Node) refreshTable() {
-	if n.Stats().TableNodes < bucketSize {
-		n.SeedTable()
+// askAround asks a few nodes of a table that is nearly empty for all they
+// know. Lookups ask for the likely distances of many nodes, and in a network
+// of ten many of the others are at unlikely ones.
+func (n *Node) askAround() {
+	if n.Stats().TableNodes >= bucketSize {
+		return
 	}
+	var all []int
+	for d := wire.MaxDistance; d >= lowDistance; d-- {
+		all = append(all, d)
+	}
+	var wg sync.WaitGroup
+	for _, r := range n.RandomNodes(lookupWidth, nil) {
+		wg.Go(func() {
+			if found, err := n.FindNode(n.ctx, r, all...); err == nil {
+				n.offer(found)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// refreshTable looks for ourselves and in the least recently refreshed bucket.
+// Before that it tries the bootnodes and the nodes that were lost not long
+// ago, which is how the parts of a broken network find each other again.
+func (n *Node) refreshTable() {
+	n.SeedTable()
+	n.tryLost()
+	n.askAround()
+	n.askBootnode()
 	n.mu.Lock()
 	target := n.core.table.refreshTarget(time.Now())
 	n.mu.Unlock()
@@ -270,6 +303,55 @@ func (n *Node) refreshTable() {
 	}
 	if err := n.saveNodes(); err != nil {
 		n.log.Info("nodes not saved", "err", err)
+	}
+}
+
+// tryLost asks the lost nodes for those near us. An answer brings a node back
+// into the table.
+func (n *Node) tryLost() {
+	n.mu.Lock()
+	lost := recordsOf(n.core.table.recall(time.Now()))
+	n.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, r := range lost {
+		wg.Go(func() {
+			var near []int
+			for _, d := range distancesTo(n.id, r.ID()) {
+				near = append(near, int(d))
+			}
+			if found, err := n.FindNode(n.ctx, r, near...); err == nil {
+				n.offer(found)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// askBootnode asks one bootnode for our neighbours, unless one of them is
+// alive in the table. Two parts of a network that have forgotten each other
+// while a cut lasted meet again by it; in a large network it costs a bootnode
+// one request of each node in a refresh interval.
+func (n *Node) askBootnode() {
+	if len(n.cfg.Bootnodes) == 0 {
+		return
+	}
+	for _, r := range n.RandomNodes(tableBuckets*bucketSize, nil) {
+		if slices.ContainsFunc(n.cfg.Bootnodes, func(b *enr.Record) bool { return b.ID() == r.ID() }) {
+			return
+		}
+	}
+	n.mu.Lock()
+	b := n.cfg.Bootnodes[n.core.rnd.IntN(len(n.cfg.Bootnodes))]
+	n.mu.Unlock()
+	if b.ID() == n.id {
+		return
+	}
+	var distances []int
+	for _, d := range distancesTo(n.id, b.ID()) {
+		distances = append(distances, int(d))
+	}
+	if found, err := n.FindNode(n.ctx, b, distances...); err == nil {
+		n.offer(append(found, b))
 	}
 }
 

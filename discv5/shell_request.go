@@ -178,12 +178,12 @@ func (n *Node) acceptable(r *enr.Record, sender enr.ID, addr netip.AddrPort, dis
 	if d == 0 {
 		return true // a node's word about itself; it is contacted there only if that is new
 	}
-	for _, f := range [...]families{{v4: true}, {v6: true}} {
-		if ap, ok := f.endpointOf(r); ok && !relayable(addr.Addr(), ap.Addr()) {
-			return false
-		}
+	ap4, ok4 := r.UDPEndpoint4()
+	ap6, ok6 := r.UDPEndpoint6()
+	if ok4 && !relayable(addr.Addr(), ap4.Addr()) || ok6 && !relayable(addr.Addr(), ap6.Addr()) {
+		return false
 	}
-	return true
+	return ok4 || ok6 // "avoid sharing records containing no usable IP addresses or ports"
 }
 
 func has(l []*enr.Record, id enr.ID) bool {

@@ -22,12 +22,20 @@ const (
 	lowDistance  = 256 - tableBuckets + 1 // the largest distance in the first bucket
 
 	// maxFails is after how many pings in a row without an answer a node that
-	// has been alive leaves the table. A newcomer has one chance.
+	// has been alive leaves the table, and newFails a newcomer; any packet
+	// may be lost.
 	maxFails = 3
+	newFails = 2
 
 	// recheckEvery is how long a node that has not been seen alive, or did
 	// not answer last time, is left alone after a ping.
-	recheckEvery = 5 * time.Second
+	recheckEvery = 3 * time.Second
+
+	// maxLost is how many nodes that were alive and fell silent are
+	// remembered, for lostLife after their last answer, to be tried again:
+	// what looked like their death may have been a partition.
+	maxLost  = 16
+	lostLife = time.Hour
 )
 
 // An entry is a node in the table.
@@ -65,8 +73,9 @@ type table struct {
 	perTable  int
 	buckets   [tableBuckets]bucket
 	subnets   map[netip.Addr]int
-	n         int // entries, without spares
-	unchecked int // entries with due set
+	n         int      // entries, without spares
+	unchecked int      // entries with due set
+	lost      []*entry // were alive and left; the last to leave is last
 	rnd       *rand.Rand
 	limited   uint64             // nodes refused for their network's number
 	onMember  func(*entry, bool) // told of who comes and goes
@@ -187,7 +196,9 @@ func (t *table) update(b *bucket, e *entry, r *enr.Record, addr netip.AddrPort) 
 		t.remove(e)
 		return
 	}
-	e.record, e.addr, e.live, e.fails, e.checks = r, addr, false, 0, 0
+	// It has one chance there: a record may name a victim's address.
+	e.record, e.addr, e.live, e.fails, e.checks = r, addr, false, newFails-1, 0
+	e.pinging, e.pinged = false, time.Time{}
 	t.count(addr.Addr(), 1)
 	t.setDue(e, true)
 	t.onMember(e, true)
@@ -258,17 +269,31 @@ func (t *table) seen(now time.Time, e *entry, pong bool) {
 	}
 }
 
-// failed records that e did not answer. It leaves the table at once if it
-// never did, and after some failures in a row otherwise.
+// failed records that e did not answer. After some failures in a row it
+// leaves the table.
 func (t *table) failed(e *entry) (removed bool) {
 	e.pinging = false
 	e.fails++
-	if e.live && e.fails < maxFails {
+	if e.fails < newFails || e.live && e.fails < maxFails {
 		t.setDue(e, true)
 		return false
 	}
 	t.remove(e)
+	if e.live {
+		if len(t.lost) == maxLost {
+			t.lost = slices.Delete(t.lost, 0, 1)
+		}
+		t.lost = append(t.lost, e)
+	}
 	return true
+}
+
+// recall returns the nodes that were lost within the hour and are not back.
+func (t *table) recall(now time.Time) []*entry {
+	t.lost = slices.DeleteFunc(t.lost, func(e *entry) bool {
+		return now.Sub(e.seen) > lostLife || t.get(e.id()) != nil
+	})
+	return t.lost
 }
 
 // unanswered records that e did not answer and that it may not be its fault.

@@ -125,7 +125,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// search searches for peers of a topic until ctx is done or the room closed.
 func (d *discoverer) search(ctx context.Context, topic string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.ps.ctx, cancel)()
 	pause := minDiscoveryPause
 	for {
 		if (routerView{d.ps}).EnoughPeers(topic, 0) {

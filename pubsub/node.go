@@ -14,9 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 )
 
 // ErrClosed is returned by calls on a PubSub after Close, or after the end of
@@ -52,16 +50,17 @@ type PubSub struct {
 	joinedList []string
 
 	// Read on the message path.
-	topics    atomic.Pointer[map[string]*topicState]
-	peerList  atomic.Pointer[[]*Peer]
-	joined    atomic.Pointer[[]string]
-	observers []Observer
-	hasRecv   bool
-	hasSend   bool
-	hasValid  bool
-	seqno     atomic.Uint64
-	stats     counters
-	trace     tracers
+	topics     atomic.Pointer[map[string]*topicState]
+	peerList   atomic.Pointer[[]*Peer]
+	joined     atomic.Pointer[[]string]
+	observers  []Observer
+	hasRecv    bool
+	hasSend    bool
+	hasValid   bool
+	seqno      atomic.Uint64
+	firstSeqno uint64 // of this run
+	stats      counters
+	trace      tracers
 
 	seen       *seenShards
 	promised   atomic.Bool // somebody was asked for something
@@ -154,7 +153,8 @@ func (ps *PubSub) prepare() error {
 	}
 	ps.seen = newSeenShards(cfg.SeenTTL, cfg.SeenIDs, cfg.SeenLast)
 	// Sequence numbers have to grow over restarts.
-	ps.seqno.Store(uint64(time.Now().UnixNano()))
+	ps.firstSeqno = uint64(time.Now().UnixNano())
+	ps.seqno.Store(ps.firstSeqno)
 	if cfg.Score != nil {
 		ps.scorer = newScorer(cfg.Score)
 	}
@@ -412,289 +412,4 @@ func (ps *PubSub) heartbeat() {
 func (ps *PubSub) slowHeartbeat(took time.Duration) bool {
 	p := ps.cfg.Params
 	return p.SlowHeartbeatWarning > 0 && float64(took) > p.SlowHeartbeatWarning*float64(p.HeartbeatInterval)
-}
-
-// act does what the router decided. It runs on the owner.
-func (ps *PubSub) act(now time.Time) {
-	for _, a := range ps.mesh.take() {
-		ps.actOne(now, a)
-	}
-	for _, t := range ps.mesh.takeDirty() {
-		ps.retarget(now, t)
-	}
-}
-
-func (ps *PubSub) actOne(now time.Time, a action) {
-	p := ps.peers[a.peer]
-	switch a.kind {
-	case actConnect:
-		ps.dials.dial(peer.AddrInfo{ID: a.peer})
-		return
-	case actRecords:
-		ps.acceptRecords(a.px)
-		return
-	}
-	if p == nil {
-		return
-	}
-	switch a.kind {
-	case actGraft:
-		p.SendGraft(a.topic)
-		ps.trace.graft(a.peer, a.topic)
-		ps.tag(a.peer, a.topic, true)
-	case actAdded:
-		ps.trace.graft(a.peer, a.topic)
-		ps.tag(a.peer, a.topic, true)
-	case actPrune:
-		p.sendPrune(ps.outPrune(a))
-		if a.left {
-			ps.trace.prune(a.peer, a.topic)
-			ps.tag(a.peer, a.topic, false)
-		}
-	case actDropped:
-		ps.trace.prune(a.peer, a.topic)
-		ps.tag(a.peer, a.topic, false)
-	case actIHave:
-		p.gossip(now, ihaveItem(a.topic, a.ids))
-		ps.stats.ihaveSent.Add(uint64(len(a.ids)))
-	case actIWant:
-		p.gossip(now, iwantItem(a.ids))
-		ps.stats.iwantSent.Add(uint64(len(a.ids)))
-	case actSend:
-		ps.stats.iwantServed.Add(1)
-		ln := LaneGossip
-		if a.msg.enc.size() >= ps.cfg.BulkSize {
-			ln = LaneBulk
-		}
-		ps.sendTo(p, a.msg, ln)
-	}
-}
-
-// meshTag protects mesh peers from the connection manager.
-const meshTagWeight = 20
-
-func (ps *PubSub) tag(p peer.ID, topic string, in bool) {
-	cm := ps.host.ConnManager()
-	if in {
-		cm.TagPeer(p, "pubsub:"+topic, meshTagWeight)
-	} else {
-		cm.UntagPeer(p, "pubsub:"+topic)
-	}
-}
-
-// retarget rebuilds the lists of peers that messages of a topic go to.
-func (ps *PubSub) retarget(now time.Time, t *meshTopic) {
-	ts := (*ps.topics.Load())[t.name]
-	if ts == nil {
-		return
-	}
-	var ids []peer.ID
-	tg := &targets{relay: ps.lookup(ps.mesh.relayTargets(now, t, ids))}
-	tg.publish = ps.lookup(ps.mesh.publishTargets(now, t, ids))
-	for _, p := range t.mesh.list {
-		if p.features.has(featureIDontWant) {
-			if q := ps.peers[p.id]; q != nil {
-				tg.dontWant = append(tg.dontWant, q)
-			}
-		}
-	}
-	ts.targets.Store(tg)
-	ts.peers.Store(new(ps.idsOf(t)))
-}
-
-func (ps *PubSub) idsOf(t *meshTopic) []peer.ID {
-	ids := make([]peer.ID, 0, t.peers.len())
-	for _, p := range t.peers.list {
-		ids = append(ids, p.id)
-	}
-	return ids
-}
-
-func (ps *PubSub) lookup(ids []peer.ID) []*Peer {
-	out := make([]*Peer, 0, len(ids))
-	for _, id := range ids {
-		if p := ps.peers[id]; p != nil {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// A notifiee hears of connections.
-type notifiee PubSub
-
-// Listen does nothing: it is part of network.Notifiee.
-func (*notifiee) Listen(network.Network, ma.Multiaddr) {}
-
-// ListenClose does nothing: it is part of network.Notifiee.
-func (*notifiee) ListenClose(network.Network, ma.Multiaddr) {}
-
-// Connected notes a new connection.
-func (n *notifiee) Connected(_ network.Network, c network.Conn) {
-	(*PubSub)(n).connected(c.RemotePeer())
-}
-
-// Disconnected notes the end of one.
-func (n *notifiee) Disconnected(_ network.Network, c network.Conn) {
-	ps, id := (*PubSub)(n), c.RemotePeer()
-	ps.post(func(now time.Time) {
-		if !ps.usable(id) {
-			ps.dropPeer(now, id)
-		}
-	})
-}
-
-// usable reports whether there is a connection to id that we may use.
-func (ps *PubSub) usable(id peer.ID) bool {
-	switch ps.host.Network().Connectedness(id) {
-	case network.Connected:
-		return true
-	case network.Limited:
-		return ps.cfg.AllowLimited
-	default:
-		return false
-	}
-}
-
-func (ps *PubSub) connected(id peer.ID) {
-	ps.post(func(time.Time) {
-		if ps.usable(id) {
-			ps.addPeer(id)
-		}
-	})
-}
-
-// watchProtocols retries peers that did not speak our protocols, and now may.
-func (ps *PubSub) watchProtocols(sub event.Subscription) {
-	defer sub.Close()
-	for {
-		select {
-		case ev, ok := <-sub.Out():
-			if !ok {
-				return
-			}
-			var id peer.ID
-			switch e := ev.(type) {
-			case event.EvtPeerProtocolsUpdated:
-				id = e.Peer
-			case event.EvtPeerIdentificationCompleted:
-				id = e.Peer
-			}
-			ps.post(func(time.Time) {
-				if p := ps.peers[id]; p != nil {
-					p.mayRetry()
-				}
-			})
-		case <-ps.ctx.Done():
-			return
-		}
-	}
-}
-
-// addPeer returns the Peer of id, made if it is new. It runs on the owner.
-func (ps *PubSub) addPeer(id peer.ID) *Peer {
-	if p := ps.peers[id]; p != nil {
-		return p
-	}
-	if ps.ctx.Err() != nil || id == ps.self || ps.blacklisted(id) {
-		return nil
-	}
-	p := newPeer(ps, id)
-	ps.peers[id] = p
-	ps.mesh.peer(id)
-	ps.storePeers()
-	ps.scorePeer(id)
-	return p
-}
-
-func (ps *PubSub) storePeers() {
-	list := make([]*Peer, 0, len(ps.peers))
-	for _, p := range ps.peers {
-		list = append(list, p)
-	}
-	ps.peerList.Store(&list)
-}
-
-// dropPeer forgets a peer. It runs on the owner.
-func (ps *PubSub) dropPeer(now time.Time, id peer.ID) {
-	p := ps.peers[id]
-	if p == nil {
-		return
-	}
-	p.close()
-	ps.peerLeft(id, ps.mesh.peer(id).topics)
-	ps.mesh.remove(now, id)
-	ps.act(now) // tells tracers while the peer is known
-	delete(ps.peers, id)
-	ps.storePeers()
-	ps.unscorePeer(now, id)
-	ps.promiseMu.Lock()
-	ps.promises.forget(id)
-	ps.promiseMu.Unlock()
-}
-
-// openStream opens our outbound stream to a peer.
-func (ps *PubSub) openStream(ctx context.Context, id peer.ID) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "pubsub"), openTimeout)
-	defer cancel()
-	if ps.cfg.AllowLimited {
-		ctx = network.WithAllowLimitedConn(ctx, "pubsub")
-	}
-	return ps.host.NewStream(ctx, id, ps.cfg.Protocols...)
-}
-
-// peerOpened tells the router what may be sent to a peer.
-func (ps *PubSub) peerOpened(p *Peer, s network.Stream) {
-	var f features
-	for feat, bit := range map[GossipSubFeature]features{
-		GossipSubFeatureMesh: featureMesh, GossipSubFeaturePX: featurePX,
-		GossipSubFeatureIdontwant: featureIDontWant, GossipSubFeatureExtensions: featureExtensions,
-	} {
-		if ps.cfg.FeatureTest(feat, s.Protocol()) {
-			f |= bit
-		}
-	}
-	_ = ps.do(func(now time.Time) {
-		if ps.peers[p.id] == p {
-			ps.mesh.opened(now, p.id, f, ps.dialled(p.id))
-			ps.trace.opened(p.id, s.Protocol())
-		}
-	})
-}
-
-func (ps *PubSub) peerClosed(p *Peer) {
-	ps.post(func(now time.Time) {
-		if ps.peers[p.id] == p {
-			ps.mesh.closed(now, p.id)
-			ps.trace.closed(p.id)
-		}
-	})
-}
-
-// dialled reports whether we opened a connection to id.
-func (ps *PubSub) dialled(id peer.ID) bool {
-	for _, c := range ps.host.Network().ConnsToPeer(id) {
-		if c.Stat().Direction == network.DirOutbound {
-			return true
-		}
-	}
-	return false
-}
-
-// topicsIn returns the topics we are in, for a stream that opens.
-func (ps *PubSub) topicsIn() []string { return *ps.joined.Load() }
-
-// Peer returns the peer with this id, or nil if it is not connected.
-func (ps *PubSub) Peer(id peer.ID) *Peer {
-	for _, p := range *ps.peerList.Load() {
-		if p.id == id {
-			return p
-		}
-	}
-	return nil
-}
-
-// Peers returns all connected peers, whether they speak pubsub or not.
-func (ps *PubSub) Peers() []*Peer {
-	return append([]*Peer(nil), *ps.peerList.Load()...)
 }

@@ -145,11 +145,11 @@ type TopicScoreSnapshot struct {
 	InvalidMessageDeliveries float64
 }
 
-// Functions that inspect the scores of connected peers.
-type (
-	PeerScoreInspectFn         = func(map[peer.ID]float64)
-	ExtendedPeerScoreInspectFn = func(map[peer.ID]*PeerScoreSnapshot)
-)
+// PeerScoreInspectFn is told the scores of connected peers from time to time.
+type PeerScoreInspectFn = func(map[peer.ID]float64)
+
+// ExtendedPeerScoreInspectFn is told what the scores are made of.
+type ExtendedPeerScoreInspectFn = func(map[peer.ID]*PeerScoreSnapshot)
 
 // ScoreParameterDecay is the factor by which a counter that decays once a
 // second becomes zero, that is 0.01 of what it was, after decay.

@@ -433,6 +433,19 @@ func TestSimPartitionAndHeal(t *testing.T) {
 	for _, n := range s.nodes {
 		left[n] = half(n)
 	}
+	for _, n := range s.nodes { // nobody is to be left without peers
+		for inHalf := 0; inHalf < 3; {
+			inHalf = 0
+			for other := range n.links {
+				if left[other] == left[n] {
+					inHalf++
+				}
+			}
+			if other := s.anyUp(); inHalf < 3 && left[other] == left[n] {
+				n.connect(other)
+			}
+		}
+	}
 	type link struct{ a, b *simNode }
 	var cut []link
 	for _, n := range s.nodes {
@@ -493,7 +506,7 @@ func TestSimChurn(t *testing.T) {
 	const settle = 3 * time.Second
 	expected, got, due := 0, 0, 0.0
 	var msgs []*simMessage
-	for range 300 { // of a fifth of a second
+	for range 150 { // of a fifth of a second
 		for due += perSecond / 5; due >= 1; due-- {
 			n := s.anyUp()
 			n.stop()

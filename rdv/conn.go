@@ -13,7 +13,8 @@ import (
 
 // Methods of a request: one peer of a pair dials, the other accepts.
 const (
-	DIAL, ACCEPT = wire.Dial, wire.Accept
+	DIAL   = wire.Dial
+	ACCEPT = wire.Accept
 )
 
 var (
@@ -61,6 +62,8 @@ type Conn struct {
 
 	// Request is the client's upgrade request. Server only; read-only.
 	Request *http.Request
+
+	fields []wire.Field // the application's, for the response; server only
 
 	br *bufio.Reader // holds what was read ahead; nil once it is drained
 }

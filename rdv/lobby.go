@@ -42,8 +42,9 @@ const (
 	sourceFull                    // its source has all the seats that it may have
 	lobbyFull                     // no seat is left
 	pairsFull                     // of a server: its peer was waiting, and both are sent away
-	verdicts                      // how many there are
 )
+
+const verdicts = int(pairsFull) + 1 // how many there are
 
 func (v verdict) String() string {
 	switch v {

@@ -12,6 +12,7 @@ type serverStats struct {
 	early    atomic.Int64
 	expired  atomic.Int64
 	panics   atomic.Int64
+	evicted  atomic.Int64
 	answers  [len(answerCodes)]atomic.Int64
 }
 
@@ -38,16 +39,19 @@ func (s *serverStats) answered(status int) {
 	}
 }
 
-// ServerStats is a look at a [Server]. All but Waiting and Pairs only grow.
+// ServerStats is a look at a [Server]. All but the first three only
+// grow.
 type ServerStats struct {
-	Waiting int // clients in the lobby
-	Pairs   int // pairs with the handler
+	Requests int // connections of HTTPServer that are not upgraded
+	Waiting  int // clients in the lobby
+	Pairs    int // pairs with the handler
 
 	Matched  int64         // pairs that found each other
 	Gone     int64         // clients that left while they waited
 	Expired  int64         // clients that waited for LobbyTimeout
 	Replaced int64         // clients whose own newer connection took their seat
 	Early    int64         // clients that sent data before the response
+	Evicted  int64         // connections closed since there were too many requests
 	Panics   int64         // handlers that panicked
 	Refused  map[int]int64 // by HTTP status; includes the 400 of Early and the 408 of Expired
 }
@@ -55,12 +59,12 @@ type ServerStats struct {
 // Stats returns the counters. It may be called at any time.
 func (s *Server) Stats() ServerStats {
 	s.mu.Lock()
-	st := ServerStats{Waiting: len(s.lobby.seats), Pairs: s.pairs}
+	st := ServerStats{Requests: s.requests.len(), Waiting: len(s.lobby.seats), Pairs: s.pairs}
 	s.mu.Unlock()
 	st.Matched = s.stats.verdicts[matched].Load()
 	st.Replaced = s.stats.verdicts[replaced].Load()
 	st.Gone, st.Expired = s.stats.gone.Load(), s.stats.expired.Load()
-	st.Early, st.Panics = s.stats.early.Load(), s.stats.panics.Load()
+	st.Early, st.Panics, st.Evicted = s.stats.early.Load(), s.stats.panics.Load(), s.stats.evicted.Load()
 	st.Refused = make(map[int]int64, len(answerCodes))
 	for i, code := range answerCodes {
 		if n := s.stats.answers[i].Load(); n > 0 {

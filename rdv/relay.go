@@ -127,7 +127,7 @@ func writeResponses(dc, ac *Conn) error {
 	var dPeer, aPeer string
 	if dExt.Proof && aExt.Proof {
 		nonce := make([]byte, wire.NonceLen)
-		rand.Read(nonce) //nolint:errcheck // never fails, by its contract
+		rand.Read(nonce) // never fails, by its contract
 		aExt.Nonce, dExt.Nonce = nonce, nonce
 		dPeer = aExt.String()
 		aPeer = dExt.String()
@@ -149,7 +149,7 @@ func extField(c *Conn) string {
 }
 
 func writeResponse(c *Conn, peerExt string) error {
-	resp := wire.Response{PeerAddrs: c.PeerAddrs, PeerExt: peerExt}
+	resp := wire.Response{PeerAddrs: c.PeerAddrs, PeerExt: peerExt, Fields: c.fields}
 	if c.ObservedAddr != nil {
 		resp.Observed = *c.ObservedAddr
 	}
@@ -204,16 +204,14 @@ const (
 // [Relayer.Relay] from a Handler of your own.
 func (r *Relayer) Serve(ctx context.Context, dc, ac *Conn) {
 	defer func() { _, _ = dc.Close(), ac.Close() }()
-	log := orDiscard(r.Logger).With("token", ShortToken(dc.Token))
+	log := orDiscard(r.Logger)
 	start := time.Now()
-	err := r.Continue(ctx, dc, ac)
-	if err != nil {
-		log.LogAttrs(ctx, slog.LevelDebug, "pair left without relay", slog.Any("err", err), slog.Duration("dur", time.Since(start)))
+	if err := r.Continue(ctx, dc, ac); err != nil {
+		log.Debug("pair needs no relay", "token", ShortToken(dc.Token), "err", err, "dur", time.Since(start))
 		return
 	}
 	n1, n2, err := r.Relay(ctx, ac, dc, dc, ac)
-	log.LogAttrs(ctx, slog.LevelInfo, "pair relayed", slog.Int64("dial_bytes", n1), slog.Int64("accept_bytes", n2),
-		slog.Any("err", err), slog.Duration("dur", time.Since(start)))
+	log.Info("pair relayed", "token", ShortToken(dc.Token), "dial_bytes", n1, "accept_bytes", n2, "err", err, "dur", time.Since(start))
 }
 
 // Reject answers both clients with an HTTP error and closes them. Use it in

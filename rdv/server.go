@@ -3,6 +3,7 @@ package rdv
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -21,6 +22,10 @@ const (
 	// DefaultMaxWaitingPerSource is how many clients of one source may wait:
 	// an office behind one address, at its busiest.
 	DefaultMaxWaitingPerSource = 256
+
+	// DefaultMaxRequests is how many connections may have a request under way:
+	// some 13 KiB each, while one that is honest takes a round trip.
+	DefaultMaxRequests = 4096
 
 	// DefaultMaxToken is the longest token, in bytes: a hash of 512 bits in
 	// hexadecimal.
@@ -92,6 +97,17 @@ type Server struct {
 	// too many is answered 503. If zero or negative, there is no bound.
 	MaxPairs int
 
+	// MaxRequests bounds the connections of [Server.HTTPServer] that are not
+	// upgraded yet; of one too many the oldest is closed. If zero,
+	// DefaultMaxRequests; if negative, there is no bound.
+	MaxRequests int
+
+	// MaxConns bounds the connections in all, of requests, waiting clients and
+	// pairs, so that file descriptors are left for them. An eighth is kept for
+	// requests: beyond the rest nobody gets a seat in the lobby. If zero or
+	// negative, there is no bound.
+	MaxConns int
+
 	// MaxToken bounds the length of a token in bytes. If zero, DefaultMaxToken;
 	// if negative, only the size of the request does. AnyToken allows any
 	// valid UTF-8 as v0.0.6 does; else a token is of the unreserved characters
@@ -115,11 +131,12 @@ type Server struct {
 	handlers sync.WaitGroup
 	wg       sync.WaitGroup // the other goroutines
 
-	mu      sync.Mutex // guards the following; never held across I/O
-	closed  bool
-	pairs   int
-	lobby   lobby[*client]
-	guesses guesses
+	mu       sync.Mutex // guards the following; never held across I/O
+	closed   bool
+	pairs    int
+	requests requests[net.Conn]
+	lobby    lobby[*client]
+	guesses  guesses
 }
 
 // Start starts the goroutines of the server. The first upgrade does so too, so
@@ -145,7 +162,7 @@ func (s *Server) Start() {
 		}
 		if s.Registerer != nil {
 			if err := s.Registerer.Register(collector{s}); err != nil {
-				s.log().LogAttrs(s.ctx, slog.LevelError, "metrics not registered", slog.Any("err", err))
+				s.log().Error("metrics not registered", "err", err)
 			}
 		}
 	})
@@ -156,8 +173,7 @@ func (s *Server) log() *slog.Logger { return orDiscard(s.Logger) }
 // ServeHTTP calls [Server.Upgrade] and logs the error, if any.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.Upgrade(w, r); err != nil {
-		s.log().LogAttrs(r.Context(), slog.LevelDebug, "upgrade refused",
-			slog.String("addr", r.RemoteAddr), slog.Any("err", err))
+		s.log().Debug("upgrade refused", "addr", r.RemoteAddr, "err", err)
 	}
 }
 

@@ -681,6 +681,26 @@ func TestDualStackUnmaps(t *testing.T) {
 	}
 }
 
+// What the application set for the response is in the 101, if it may be.
+func TestResponseFields(t *testing.T) {
+	srv := &rdv.Server{}
+	p := serve(t, srv, func(s *http.Server) {
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-App", "1")
+			w.Header().Set("Connection", "close")
+			w.Header().Set("Rdv-Peer-Addrs", "192.0.2.66:1")
+			w.Header().Set("X-Bad", "a\r\nb")
+			srv.ServeHTTP(w, r)
+		})
+	})
+	p.dial().ask(rdv.ACCEPT, "t")
+	p.waiting(1)
+	h := p.dial().ask(rdv.DIAL, "t").wantStatus(http.StatusSwitchingProtocols).Header
+	if h.Get("X-App") != "1" || h.Get("X-Bad") != "" || strings.Contains(h.Get("Rdv-Peer-Addrs"), "66") || len(h["Connection"]) != 1 {
+		t.Errorf("header %v", h)
+	}
+}
+
 // Strangers that stick: in the request, in the lobby, before the pick.
 func TestStuckConnectionsGo(t *testing.T) {
 	const each, limit = 100, 300 * time.Millisecond
@@ -703,6 +723,41 @@ func TestStuckConnectionsGo(t *testing.T) {
 		t.Errorf("%d still wait", st.Waiting)
 	}
 	p.eventually(func() bool { return p.srv.Stats().Pairs == 0 }, "pairs gone")
+}
+
+// Of too many requests under way the oldest go, and honest ones get through.
+func TestFloodOfRequests(t *testing.T) {
+	const limit = 10
+	p := serve(t, &rdv.Server{MaxRequests: limit})
+	var flood []*caller
+	for range 5 * limit {
+		flood = append(flood, p.dial().send("DIAL /t HTTP/1.1\r\n"))
+	}
+	for _, c := range flood[:4*limit] {
+		_, _ = io.Copy(io.Discard, c.r)
+	}
+	d, a := p.relayed("t")
+	d.send("hello")
+	a.want("hello")
+	if st := p.srv.Stats(); st.Requests > limit || st.Evicted < 4*limit {
+		t.Errorf("%d requests, %d evicted", st.Requests, st.Evicted)
+	}
+}
+
+func TestMaxConns(t *testing.T) {
+	p := serve(t, &rdv.Server{MaxConns: 8})
+	d, a := p.relayed("t")
+	for i := range 5 {
+		p.dial().ask(rdv.ACCEPT, fmt.Sprint(i))
+		p.waiting(i + 1)
+	}
+	p.dial().ask(rdv.ACCEPT, "late").wantStatus(http.StatusServiceUnavailable)
+	for range 20 {
+		p.dial()
+	}
+	p.dial().ask(rdv.DIAL, "0").wantStatus(http.StatusSwitchingProtocols)
+	d.send("hello")
+	a.want("hello")
 }
 
 func TestMetrics(t *testing.T) {

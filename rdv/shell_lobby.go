@@ -1,9 +1,7 @@
 package rdv
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"time"
@@ -22,72 +20,77 @@ type client struct {
 // enter takes a client that has been upgraded into the lobby, and out again
 // with its peer if that is there. It owns the connection from here on.
 func (s *Server) enter(c *client) error {
-	now := time.Now()
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		s.answer(c, http.StatusServiceUnavailable, reasonClosed)
-		return http.ErrServerClosed
+	v, other, err := s.decide(c)
+	if other != nil {
+		s.watcher.remove(other)
 	}
-	alone := s.lobby.first == nil
-	v, other := s.lobby.join(now, &c.seat)
-	var err error
-	switch v {
-	case seated, replaced:
-		if err = s.watcher.add(c); err != nil {
-			s.lobby.leave(&c.seat)
-		}
-	case matched:
-		if limit := max(0, s.MaxPairs); limit > 0 && s.pairs >= limit {
-			v = pairsFull
-			break
-		}
-		s.pairs++
-		s.handlers.Add(1) // under mu, so never after the Wait of Close
-	case occupied, sourceFull, lobbyFull, pairsFull:
-	}
-	s.mu.Unlock()
-
-	s.stats.verdicts[v].Add(1)
-	if err != nil {
-		s.answer(c, http.StatusServiceUnavailable, "out of resources")
-		return fmt.Errorf("rdv: watch client: %w", err)
-	}
+	s.log().Debug("client enters", append(clientAttrs(c), "verdict", v.String())...)
 	switch v {
 	case seated:
-		if alone {
-			s.rouse()
-		}
+		return nil
 	case matched:
-		s.watcher.remove(other.client)
-		s.introduce(other.client, c)
+		s.introduce(other, c)
+		return nil
 	case replaced:
-		s.watcher.remove(other.client)
-		s.answer(other.client, http.StatusConflict, "replaced by another conn")
-	case pairsFull:
-		s.watcher.remove(other.client)
-		s.answer(other.client, http.StatusServiceUnavailable, reasonPairs)
-		s.answer(c, http.StatusServiceUnavailable, reasonPairs)
+		s.answer(other, http.StatusConflict, "replaced by another conn")
+		return nil
 	case occupied:
 		s.answer(c, http.StatusConflict, "token is in use")
 	case sourceFull:
 		s.answer(c, http.StatusTooManyRequests, "too many clients wait at this address")
 	case lobbyFull:
 		s.answer(c, http.StatusServiceUnavailable, "lobby is full")
+	case pairsFull:
+		const reason = "too many pairs"
+		s.answer(other, http.StatusServiceUnavailable, reason)
+		s.answer(c, http.StatusServiceUnavailable, reason)
+	default: // err says why
+		s.answer(c, http.StatusServiceUnavailable, reasonClosed)
+		return err
 	}
-	switch v {
-	case seated, matched, replaced:
-		s.log().LogAttrs(s.ctx, slog.LevelDebug, "client "+v.String(), clientAttrs(c)...)
-		return nil
-	default:
-		return fmt.Errorf("%w: %v", ErrBadHandshake, v)
-	}
+	return fmt.Errorf("%w: %v", ErrBadHandshake, v)
 }
 
-const (
-	reasonClosed = "server is shutting down"
-	reasonPairs  = "too many pairs"
-)
+// decide is the part of enter that needs the lock. The verdict is zero if
+// there is an error; the other client has left the lobby.
+func (s *Server) decide(c *client) (v verdict, other *client, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, nil, http.ErrServerClosed
+	}
+	alone := s.lobby.first == nil
+	v, seat := s.lobby.join(time.Now(), &c.seat)
+	if seat != nil {
+		other = seat.client
+	}
+	switch {
+	case v == matched && s.MaxPairs > 0 && s.pairs >= s.MaxPairs:
+		v = pairsFull
+	case v == matched:
+		s.pairs++
+		s.handlers.Add(1) // under mu, so never after the Wait of Close
+	case v == seated && s.MaxConns > 0 && len(s.lobby.seats)+2*s.pairs > s.MaxConns-s.MaxConns/connsForRequests:
+		s.lobby.leave(&c.seat)
+		v = lobbyFull
+	case v == seated || v == replaced:
+		// Under mu, so that it is there before anyone can end it. It does not wait.
+		if err := s.watcher.add(c); err != nil {
+			s.lobby.leave(&c.seat)
+			return 0, other, fmt.Errorf("rdv: watch client: %w", err)
+		}
+	}
+	if alone && v == seated {
+		s.rouse()
+	}
+	s.stats.verdicts[v].Add(1)
+	return v, other, nil
+}
+
+// connsForRequests is the part of MaxConns that only requests may have.
+const connsForRequests = 8
+
+const reasonClosed = "server is shutting down"
 
 // introduce hands a pair to the handler, in a goroutine of its own: that of
 // the HTTP server has a large stack.
@@ -119,7 +122,7 @@ func (s *Server) recoverHandler(dc, ac *Conn) {
 	}
 	s.stats.panics.Add(1)
 	_, _ = dc.Close(), ac.Close()
-	s.log().LogAttrs(context.Background(), slog.LevelError, "handler panicked", slog.Any("panic", p))
+	s.log().Error("handler panicked", "panic", p)
 }
 
 // disturbed is called by the watcher, once at most, when a client that waits
@@ -143,7 +146,7 @@ func (s *Server) disturbed(c *client, early bool) {
 	default:
 		s.stats.gone.Add(1)
 		_ = c.conn.Close()
-		s.log().LogAttrs(s.ctx, slog.LevelDebug, "client gone", clientAttrs(c)...)
+		s.log().Debug("client gone", clientAttrs(c)...)
 	}
 }
 
@@ -204,14 +207,10 @@ func (s *Server) evict() {
 func (s *Server) answer(c *client, status int, reason string) {
 	s.stats.answered(status)
 	if err := refuse(c.conn.Conn, status, reason); err != nil {
-		s.log().LogAttrs(s.ctx, slog.LevelDebug, "answer not delivered", slog.Any("err", err))
+		s.log().Debug("answer not delivered", "err", err)
 	}
 }
 
-func clientAttrs(c *client) []slog.Attr {
-	return []slog.Attr{
-		slog.String("method", c.meta.Method),
-		slog.String("token", ShortToken(c.meta.Token)),
-		slog.String("addr", c.observed.String()),
-	}
+func clientAttrs(c *client) []any {
+	return []any{"method", c.meta.Method, "token", ShortToken(c.meta.Token), "addr", c.observed}
 }

@@ -13,6 +13,7 @@ type collector struct{ s *Server }
 
 var (
 	descWaiting = prometheus.NewDesc("muster_rdv_waiting", "Clients in the lobby.", nil, nil)
+	descReqs    = prometheus.NewDesc("muster_rdv_requests", "Connections that are not upgraded yet.", nil, nil)
 	descPairs   = prometheus.NewDesc("muster_rdv_pairs", "Pairs with the handler.", nil, nil)
 	descClients = prometheus.NewDesc("muster_rdv_clients_total", "Clients by what the lobby did with them.", []string{"outcome"}, nil)
 	descRefused = prometheus.NewDesc("muster_rdv_refused_total", "Clients that were refused, by HTTP status.", []string{"code"}, nil)
@@ -25,7 +26,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descWaiting, descPairs, descClients, descRefused, descPicks, descEnded, descRelays, descBytes, descPanics,
+		descReqs, descWaiting, descPairs, descClients, descRefused, descPicks, descEnded, descRelays, descBytes, descPanics,
 	} {
 		ch <- d
 	}
@@ -39,6 +40,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	st := c.s.Stats()
+	gauge(descReqs, int64(st.Requests))
 	gauge(descWaiting, int64(st.Waiting))
 	gauge(descPairs, int64(st.Pairs))
 	count(descClients, st.Matched, "matched")
@@ -46,6 +48,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descClients, st.Gone, "gone")
 	count(descClients, st.Expired, "expired")
 	count(descClients, st.Early, "early")
+	count(descClients, st.Evicted, "evicted")
 	count(descPanics, st.Panics)
 	for code, n := range st.Refused {
 		count(descRefused, n, strconv.Itoa(code))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,12 @@ func (r *Relayer) Relay(ctx context.Context, w1, w2 io.WriteCloser, r1, r2 io.Re
 	pace, release := r.newPace(w1, w2)
 	defer release()
 	p := &pump{r: r, pace: pace, writers: [2]io.WriteCloser{w1, w2}, begun: time.Now()}
+	dead := withDefault(r.WriteTimeout, DefaultWriteTimeout)
+	for _, w := range p.writers {
+		if err := setDeadTimeout(w, dead); err != nil {
+			return 0, 0, errors.Join(err, w1.Close(), w2.Close())
+		}
+	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	defer p.cancel(nil)
 	stop := context.AfterFunc(p.ctx, p.closeBoth)
@@ -133,7 +140,7 @@ func (p *pump) copy(dir int, w io.Writer, rd io.Reader) error {
 				return werr
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // by the contract of io.Reader
+		if err == io.EOF { // by the contract of io.Reader not wrapped
 			return nil
 		}
 		if err != nil {
@@ -192,12 +199,17 @@ func (p *pump) progress(dir, n int) error {
 	p.moved[dir].Add(int64(n))
 	p.r.stats.bytes.Add(int64(n))
 	err := p.pace.wait(p.ctx, n)
-	p.active.Store(int64(time.Since(p.begun)))
+	p.active.Store(int64(time.Since(p.begun))) // to wait for one's turn is not to be idle
 	return err
 }
 
-func (p *pump) block(dir int)   { p.blocked[dir].Store(max(1, int64(time.Since(p.begun)))) }
-func (p *pump) unblock(dir int) { p.blocked[dir].Store(0) }
+// block notes that a peer takes nothing from now on, unblock that it did.
+func (p *pump) block(dir int) { p.blocked[dir].Store(max(1, int64(time.Since(p.begun)))) }
+
+func (p *pump) unblock(dir int) {
+	p.blocked[dir].Store(0)
+	p.active.Store(int64(time.Since(p.begun)))
+}
 
 // startWatch ends the pair when nothing moves for too long. One timer serves
 // both directions: it looks, and sleeps until the next deadline there can be.
@@ -206,41 +218,42 @@ func (p *pump) startWatch() {
 	if idle == 0 && stuck == 0 {
 		return
 	}
-	var look func()
-	look = func() {
-		if p.ctx.Err() != nil {
+	p.watch = time.AfterFunc(time.Hour, func() { p.look(idle, stuck) })
+	p.watch.Reset(0)
+}
+
+// look ends the pair if one of its times is up, and else comes back when that
+// can be next.
+func (p *pump) look(idle, stuck time.Duration) {
+	if p.ctx.Err() != nil {
+		return
+	}
+	now := time.Since(p.begun)
+	next := time.Duration(math.MaxInt64)
+	if idle > 0 {
+		next = time.Duration(p.active.Load()) + idle - now
+		if next <= 0 {
+			p.r.stats.idle.Add(1)
+			p.cancel(errIdle)
 			return
 		}
-		now := time.Since(p.begun)
-		next := time.Duration(1<<63 - 1)
-		if idle > 0 {
-			left := time.Duration(p.active.Load()) + idle - now
-			if left <= 0 {
-				p.r.stats.idle.Add(1)
-				p.cancel(errIdle)
+	}
+	if stuck > 0 {
+		next = min(next, stuck/watchFraction)
+		for dir := range p.blocked {
+			since := time.Duration(p.blocked[dir].Load())
+			if since == 0 {
+				continue
+			}
+			if now-since >= stuck {
+				p.r.stats.stuck.Add(1)
+				p.cancel(errStuck)
 				return
 			}
-			next = min(next, left)
+			next = min(next, since+stuck-now)
 		}
-		if stuck > 0 {
-			next = min(next, stuck/watchFraction)
-			for dir := range p.blocked {
-				since := time.Duration(p.blocked[dir].Load())
-				if since == 0 {
-					continue
-				}
-				if now-since >= stuck {
-					p.r.stats.stuck.Add(1)
-					p.cancel(errStuck)
-					return
-				}
-				next = min(next, since+stuck-now)
-			}
-		}
-		p.watch.Reset(next)
 	}
-	p.watch = time.AfterFunc(time.Hour, look)
-	p.watch.Reset(0)
+	p.watch.Reset(next)
 }
 
 // watchFraction is how much later than WriteTimeout a stuck pair may be

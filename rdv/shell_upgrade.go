@@ -33,7 +33,8 @@ const (
 
 // HTTPServer returns an http.Server with s as its handler and with the bounds
 // that strangers call for: a request within [HeaderTimeout], of at most
-// [MaxHeader] bytes, and HTTP/1.1 only, since other versions have no upgrade.
+// [MaxHeader] bytes, HTTP/1.1 only, since other versions have no upgrade, and
+// [Server.MaxRequests] connections.
 // The caller serves and closes it, and closes s after it.
 func (s *Server) HTTPServer() *http.Server {
 	var protocols http.Protocols
@@ -48,7 +49,42 @@ func (s *Server) HTTPServer() *http.Server {
 		Protocols:         &protocols,
 
 		DisableGeneralOptionsHandler: true,
+
+		ConnState: s.connState,
 	}
+}
+
+// connState bounds the connections that are not upgraded yet. It must not
+// wait: for a new connection it is called by the loop that accepts.
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.mu.Lock()
+		s.requests.add(c)
+		limit := withDefault(s.MaxRequests, DefaultMaxRequests)
+		var old net.Conn
+		if (limit > 0 && s.requests.len() > limit) || (s.MaxConns > 0 && s.connsLocked() > s.MaxConns) {
+			old, _ = s.requests.evict()
+		}
+		s.mu.Unlock()
+		if old != nil {
+			s.stats.evicted.Add(1)
+			if t, ok := old.(interface{ NetConn() net.Conn }); ok {
+				old = t.NetConn() // without the goodbye of TLS, which may take time
+			}
+			_ = old.Close()
+		}
+	case http.StateHijacked, http.StateClosed:
+		s.mu.Lock()
+		s.requests.remove(c)
+		s.mu.Unlock()
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// connsLocked is how many connections there are.
+func (s *Server) connsLocked() int {
+	return s.requests.len() + len(s.lobby.seats) + 2*s.pairs
 }
 
 // A refusal is the answer to a request that is not upgraded.
@@ -103,7 +139,26 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w: data before the response", ErrBadHandshake)
 	}
 	c.conn.Conn = conn
+	c.conn.fields = responseFields(w.Header())
 	return s.enter(c)
+}
+
+// responseFields takes what the application set for the response, such as a
+// cookie, into the 101; but for what is the protocol's or about a body.
+func responseFields(h http.Header) []wire.Field {
+	var fields []wire.Field
+	for name, values := range h {
+		for _, v := range values {
+			f := wire.Field{Name: name, Value: v}
+			if strings.HasPrefix(name, "Content-") || name == "Date" {
+				continue
+			}
+			if _, err := (wire.Response{Fields: []wire.Field{f}}).AppendTo(nil); err == nil {
+				fields = append(fields, f)
+			}
+		}
+	}
+	return fields
 }
 
 // decline answers with the refusal. The connection is not kept: whoever does

@@ -37,15 +37,14 @@ func (p *pump) splice(dir int, w io.Writer, rd io.Reader) (done bool, err error)
 			return true, nil
 		}
 		n := s.n
-		err := errors.Join(dst.Write(write), s.err)
-		p.unblock(dir)
-		if err != nil {
+		if err := errors.Join(dst.Write(write), s.err); err != nil {
 			return true, err
 		}
 		s.release()
 		if err := p.progress(dir, n); err != nil {
 			return true, err
 		}
+		runtime.Gosched() // others' turn
 	}
 }
 

@@ -32,9 +32,9 @@ func watchByRead(c *client, disturbed func(*client, bool)) *readWatch {
 // watch has read by then stays to be read.
 func (w *readWatch) end(c *Conn) {
 	aLongTimeAgo := time.Unix(1, 0)
-	_ = c.Conn.SetReadDeadline(aLongTimeAgo)
+	_ = c.SetReadDeadline(aLongTimeAgo)
 	<-w.done
-	_ = c.Conn.SetReadDeadline(time.Time{})
+	_ = c.SetReadDeadline(time.Time{})
 	if w.n > 0 {
 		c.br = bufio.NewReader(bytes.NewReader(w.b[:]))
 		_, _ = c.br.Peek(w.n)

@@ -173,8 +173,9 @@ func sentData(c *client) bool {
 }
 
 // setDeadTimeout has the kernel give up a connection whose other end does not
-// acknowledge anything for d.
-func setDeadTimeout(c net.Conn, d time.Duration) error {
+// acknowledge anything, or take anything, for d; zero is the system's default.
+// It does nothing for what is not a TCP connection.
+func setDeadTimeout(c any, d time.Duration) error {
 	raw := rawTCP(c)
 	if raw == nil {
 		return nil

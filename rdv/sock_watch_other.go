@@ -2,10 +2,7 @@
 
 package rdv
 
-import (
-	"net"
-	"time"
-)
+import "time"
 
 // A watcher tells when a client that waits stirs: leaves, or sends what it
 // should not yet.
@@ -31,4 +28,4 @@ func (w *watcher) close() {}
 func (w *watcher) wait()  {}
 
 // setDeadTimeout is left to the system's defaults and keepalives.
-func setDeadTimeout(net.Conn, time.Duration) error { return nil }
+func setDeadTimeout(any, time.Duration) error { return nil }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -23,6 +24,18 @@ func newDiscv5Cmd(e *env) *cobra.Command {
 	return group("discv5", "Speak Node Discovery v5.1",
 		newDiscv5ListenCmd(e), newDiscv5PingCmd(e), newDiscv5FindNodeCmd(e), newDiscv5TalkCmd(e),
 		newDiscv5LookupCmd(e), newDiscv5ResolveCmd(e), newDiscv5CrawlCmd(e))
+}
+
+// rangeArgs is cobra.RangeArgs with muster's exit code; a negative most means
+// no limit.
+func rangeArgs(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		return usageError(fmt.Errorf("%s takes %s, got %d arguments", cmd.CommandPath(), what, len(args)),
+			"see '"+cmd.CommandPath()+" --help'")
+	}
 }
 
 // discv5Flags are the flags of all discv5 verbs.
@@ -96,17 +109,29 @@ func parseAddrPorts(flag string, in []string) ([]netip.AddrPort, error) {
 		if strings.HasPrefix(s, ":") {
 			s = "0.0.0.0" + s
 		}
-		ap, err := netip.ParseAddrPort(s)
+		ap, err := parseAddrPort(s)
 		if err != nil {
-			a, err := netip.ParseAddr(s)
-			if err != nil {
-				return nil, usageError(fmt.Errorf("%s %s is not an address and a port", flag, s), "write it like 203.0.113.7:9000 or [2001:db8::7]:9000")
-			}
-			ap = netip.AddrPortFrom(a, 0)
+			return nil, usageError(fmt.Errorf("%s %s is not an address and a port", flag, s), "write it like 203.0.113.7:9000 or [2001:db8::7]:9000")
 		}
 		out = append(out, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
 	}
 	return out, nil
+}
+
+// parseAddrPort reads an address with or without a port, or a host's name
+// with one.
+func parseAddrPort(s string) (netip.AddrPort, error) {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap, nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a, 0), nil
+	}
+	a, err := net.ResolveUDPAddr("udp", s)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return a.AddrPort(), nil
 }
 
 // requestError gives the error of a request its exit code.
@@ -152,8 +177,13 @@ func newDiscv5ListenCmd(e *env) *cobra.Command {
 func (f *discv5Flags) report(ctx context.Context, e *env, n *discv5.Node) error {
 	events, cancel := n.Subscribe(1024)
 	defer cancel()
-	if err := printRecord(e, n.LocalRecord(), f.asJSON); err != nil {
+	r := n.LocalRecord()
+	if err := printRecord(e, r, f.asJSON); err != nil {
 		return err
+	}
+	_, have4 := r.UDPEndpoint4()
+	if _, have6 := r.UDPEndpoint6(); !have4 && !have6 {
+		fmt.Fprintln(e.stderr, "muster: the record names no address yet: say --advertise HOST, or wait until other nodes agree on one")
 	}
 	enc := json.NewEncoder(e.stdout)
 	for {
@@ -242,7 +272,7 @@ func newDiscv5FindNodeCmd(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "findnode ENR [DISTANCE…]",
 		Short: "Ask a node for the nodes it knows at distances 0 to 256 from itself; 0, the default, is its own record",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  rangeArgs(1, -1, "ENR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			distances, err := parseDistances(args[1:])
 			if err != nil {
@@ -300,7 +330,7 @@ func newDiscv5TalkCmd(e *env) *cobra.Command {
 		Long: `Send an application's request, of at most 1170 bytes, to a node and print
 the answer as it is. A node that does not know the protocol answers with
 nothing. With --json request and answer are printed as hexadecimal digits.`,
-		Args: cobra.RangeArgs(2, 3),
+		Args: rangeArgs(2, 3, "ENR PROTOCOL [REQUEST]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request, err := talkRequest(e, args[2:])
 			if err != nil {
@@ -365,7 +395,7 @@ func newDiscv5LookupCmd(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lookup ENR… [ID]",
 		Short: "Find the 16 nodes nearest to ID, or to a random one, starting from ENR",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  rangeArgs(1, -1, "ENR"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			target, ok, err := f.split(args)
 			if err != nil {
@@ -407,7 +437,7 @@ func newDiscv5ResolveCmd(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resolve ENR… [ID]",
 		Short: "Print the newest record of the node with ID, or of the first ENR",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  rangeArgs(1, -1, "ENR"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			id, ok, err := f.split(args)
 			if err != nil {

@@ -25,7 +25,7 @@ func newDiscv5CrawlCmd(e *env) *cobra.Command {
 stdout gets a JSON object for each node: its record, where it was asked, the
 time it took to answer, or why it did not. Progress goes to stderr, if that is
 a terminal. The exit code is 4 if not one node answered.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: rangeArgs(1, -1, "ENR…"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if _, _, err := f.split(args); err != nil {
 				return err

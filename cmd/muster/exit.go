@@ -8,18 +8,18 @@ import (
 // Exit codes of every verb. They are part of the command's interface:
 // scripts rely on them, so a number is never reused.
 const (
-	exitOK            = 0  // done
-	exitOther         = 1  // any other failure
-	exitUsage         = 2  // wrong usage or configuration
-	exitNotFound      = 3  // nothing found: no such peer, an empty namespace
-	exitTimeout       = 4  // timed out
-	exitIdentity      = 5  // the other end is not the peer that was asked for
-	exitRefused       = 6  // refused: access, quota, token
-	exitUnreachable   = 7  // the point or relay cannot be reached
-	exitIntegrity     = 8  // the data that came is not the data that was sent
-	exitLocal         = 9  // a local resource: port in use, disk full, no descriptors
-	exitVersion       = 10 // the other end speaks another version or protocol
-	exitInterruptBase = 128
+	exitOK          = 0   // done
+	exitOther       = 1   // any other failure
+	exitUsage       = 2   // wrong usage or configuration
+	exitNotFound    = 3   // nothing found: no such peer, an empty namespace
+	exitTimeout     = 4   // timed out
+	exitIdentity    = 5   // the other end is not the peer that was asked for
+	exitRefused     = 6   // refused: access, quota, token
+	exitUnreachable = 7   // the point or relay cannot be reached
+	exitIntegrity   = 8   // the data that came is not the data that was sent
+	exitLocal       = 9   // a local resource: port in use, disk full, no descriptors
+	exitVersion     = 10  // the other end speaks another version or protocol
+	exitSignal      = 128 // and the number of the signal that ended it
 )
 
 // A failure is an error with an exit code and, where one helps, a hint on

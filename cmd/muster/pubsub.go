@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 	"unicode/utf8"
 
+	"github.com/libp2p/go-libp2p/core/discovery"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/pubsub"
+	"github.com/muster-p2p/muster/rendezvous"
 )
 
 // Pace of keeping connections to the peers named with --peer.
@@ -36,14 +39,21 @@ type pubsubFlags struct {
 	key      string
 	sign     string
 	idPreset string
+	points   []string
+	ns       string
+	waku     bool
 	floodsub bool
 	maxSize  int
 	verbose  bool
+	find     findFlags
 }
 
 func (f *pubsubFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.peers, "peer", nil, "multiaddr of a peer, ending in /p2p/ID; may be repeated")
+	fl.StringArrayVar(&f.points, "point", nil, "multiaddr of a rendezvous point to find peers at, ending in /p2p/ID; may be repeated")
+	fl.StringVar(&f.ns, "ns", "", "namespace to find peers in (default: floodsub:TOPIC, as go-libp2p has it)")
+	fl.BoolVar(&f.waku, "waku", false, "speak the Waku dialect with the points")
 	fl.StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen on; may be repeated")
 	fl.StringVar(&f.key, "key", "", "identity file, made if it is not there (default: a new identity)")
 	fl.StringVar(&f.sign, "sign", "strict", "signature policy: strict, or none for messages without author")
@@ -51,12 +61,14 @@ func (f *pubsubFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.floodsub, "floodsub", false, "speak floodsub only")
 	fl.IntVar(&f.maxSize, "max-size", pubsub.DefaultMaxMessageSize, "the longest RPC in bytes, both ways")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "say on stderr what goes on")
+	f.find.add(cmd)
 }
 
 // A session is a host that speaks pubsub.
 type session struct {
 	host  host.Host
 	ps    *pubsub.PubSub
+	finds *rendezvous.Discovery // nil without --point
 	peers []peer.AddrInfo
 }
 
@@ -66,15 +78,22 @@ func (f *pubsubFlags) open(e *env) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	peers, err := parsePeers(f.peers)
+	peers, err := parsePeers("--peer", f.peers)
 	if err != nil {
 		return nil, err
+	}
+	points, err := parsePeers("--point", f.points)
+	if err != nil {
+		return nil, err
+	}
+	if f.ns != "" && len(points) == 0 {
+		return nil, usageError(errors.New("--ns without a point to ask"), "name one with --point")
 	}
 	listen, err := parseAddrs(f.listen)
 	if err != nil {
 		return nil, err
 	}
-	key, err := hostKey(f.key)
+	key, err := f.find.identity(f.key)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +101,41 @@ func (f *pubsubFlags) open(e *env) (*session, error) {
 	if err != nil {
 		return nil, fail(exitLocal, err, "is the address in use?")
 	}
-	ps, err := pubsub.New(h, cfg)
-	if err != nil {
-		return nil, errors.Join(err, h.Close())
+	s := &session{host: h, peers: peers}
+	if len(points) > 0 {
+		s.finds = rendezvous.NewDiscovery(h, rendezvous.DiscoveryConfig{
+			Client: rendezvous.ClientConfig{Waku: f.waku}, Points: points, Logger: cfg.Logger, UnregisterOnCancel: true,
+		})
+		cfg.Discovery = &pubsub.DiscoveryConfig{Discovery: namespace{s.finds, f.ns}}
 	}
-	return &session{host: h, ps: ps, peers: peers}, nil
+	if s.ps, err = pubsub.New(h, cfg); err != nil {
+		return nil, errors.Join(err, s.closeHost())
+	}
+	return s, nil
+}
+
+// A namespace is a discovery in which all topics are found under one name,
+// unless that is empty.
+type namespace struct {
+	*rendezvous.Discovery
+	ns string
+}
+
+func (n namespace) name(ns string) string {
+	if n.ns != "" {
+		return n.ns
+	}
+	return ns
+}
+
+// Advertise implements discovery.Advertiser.
+func (n namespace) Advertise(ctx context.Context, ns string, opts ...discovery.Option) (time.Duration, error) {
+	return n.Discovery.Advertise(ctx, n.name(ns), opts...)
+}
+
+// FindPeers implements discovery.Discoverer.
+func (n namespace) FindPeers(ctx context.Context, ns string, opts ...discovery.Option) (<-chan peer.AddrInfo, error) {
+	return n.Discovery.FindPeers(ctx, n.name(ns), opts...)
 }
 
 func (f *pubsubFlags) config(e *env) (pubsub.Config, error) {
@@ -95,7 +144,7 @@ func (f *pubsubFlags) config(e *env) (pubsub.Config, error) {
 		return cfg, usageError(fmt.Errorf("--max-size %d", f.maxSize), "give a number of bytes above zero")
 	}
 	if f.verbose {
-		cfg.Logger = slog.New(tint.NewHandler(e.stderr, &tint.Options{Level: slog.LevelDebug, NoColor: true}))
+		cfg.Logger = slog.New(tint.NewTextHandler(e.stderr, &tint.Options{Level: slog.LevelDebug, NoColor: true}))
 	}
 	switch f.sign {
 	case "strict":
@@ -117,12 +166,12 @@ func (f *pubsubFlags) config(e *env) (pubsub.Config, error) {
 	return cfg, nil
 }
 
-func parsePeers(in []string) ([]peer.AddrInfo, error) {
+func parsePeers(flag string, in []string) ([]peer.AddrInfo, error) {
 	out := make([]peer.AddrInfo, 0, len(in))
 	for _, s := range in {
 		pi, err := peer.AddrInfoFromString(s)
 		if err != nil {
-			return nil, usageError(fmt.Errorf("--peer %q: %w", s, err), "a peer looks like /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…")
+			return nil, usageError(fmt.Errorf("%s %q: %w", flag, s, err), "a peer looks like /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…")
 		}
 		out = append(out, *pi)
 	}
@@ -149,6 +198,14 @@ func (s *session) close(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // a peer that does not read does not keep us
 	}
+	return errors.Join(err, s.closeHost())
+}
+
+func (s *session) closeHost() error {
+	var err error
+	if s.finds != nil {
+		err = s.finds.Close()
+	}
 	return errors.Join(err, s.host.Close())
 }
 
@@ -172,6 +229,23 @@ func (s *session) stay(ctx context.Context, pi peer.AddrInfo) {
 			return
 		}
 	}
+}
+
+// meet finds peers by discv5 and stays connected to them until ctx is done; wait
+// returns when that has ended.
+func (s *session) meet(ctx context.Context, f *findFlags) (wait func() error, err error) {
+	var wg sync.WaitGroup
+	found, err := f.find(ctx, s.host, func(pi peer.AddrInfo) {
+		wg.Go(func() { s.stay(ctx, pi) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := found()
+		wg.Wait()
+		return err
+	}, nil
 }
 
 // dial connects to the peers once; it fails if none can be reached.

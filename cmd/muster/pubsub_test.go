@@ -77,6 +77,19 @@ func TestPubSub(t *testing.T) {
 	}
 }
 
+// Peers that know nothing of each other meet at a point.
+func TestPubSubFindsPeersAtAPoint(t *testing.T) {
+	point := startPoint(t)
+	for _, extra := range [][]string{nil, {"--ns", "lab"}} {
+		flags := append([]string{"--point", point}, extra...)
+		_, out := start(t, append([]string{"sub", "news", "-n", "1"}, flags...)...)
+		muster1(t, "", append([]string{"pub", "news", "found you"}, flags...)...)
+		if line, err := out.ReadString('\n'); err != nil || line != "found you\n" {
+			t.Errorf("got %q, %v", line, err)
+		}
+	}
+}
+
 func TestPubSubRaw(t *testing.T) {
 	addr, out := start(t, "sub", "files", "--raw")
 	const payload = "no newline \x00\xff at the end"

@@ -113,18 +113,18 @@ func (o *serveOptions) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	stopMetrics, err := o.serveMetrics(ctx)
+	stopMetrics, err := o.serveMetrics(ctx, out)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	defer stopMetrics()
 	debug.SetGCPercent(serveGCPercent)
+	o.server.MaxConns = serveMaxConns(maxFiles())
 
 	o.server.Handler = &eventHandler{Relayer: &o.relayer, out: out}
 	srv := o.server.HTTPServer()
 	srv.ErrorLog = log.New(io.Discard, "", 0) // strangers' mistakes
-	defer srv.Close()
-	defer o.server.Close()
+	defer func() { _, _ = srv.Close(), o.server.Close() }()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 
@@ -152,6 +152,17 @@ func (o *serveOptions) stop(out *serveEvents) error {
 		out.cut(o.server.Stats().Pairs)
 	}
 	return o.server.Close()
+}
+
+// serveMaxConns is how many connections the descriptors of this process are
+// enough for, with a sixteenth and some left for pipes, files and listeners;
+// 0 if they are not bounded.
+func serveMaxConns(files int) int {
+	const own = 32
+	if files == 0 {
+		return 0
+	}
+	return max(1, files-files/16-own)
 }
 
 // parse turns the flags that are not of the server's own types into its fields.
@@ -200,7 +211,7 @@ func readTokens(file string) ([]string, error) {
 	if err != nil {
 		return nil, usageError(fmt.Errorf("read tokens: %w", err), "")
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var tokens []string
 	sc := bufio.NewScanner(f)
 	for sc.Scan() {
@@ -263,7 +274,7 @@ func serveURL(addr net.Addr) string {
 }
 
 // serveMetrics serves the metrics, if there is an address for them.
-func (o *serveOptions) serveMetrics(ctx context.Context) (stop func(), err error) {
+func (o *serveOptions) serveMetrics(ctx context.Context, out *serveEvents) (stop func(), err error) {
 	if o.metrics == "" {
 		return func() {}, nil
 	}
@@ -277,6 +288,8 @@ func (o *serveOptions) serveMetrics(ctx context.Context) (stop func(), err error
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: rdv.HeaderTimeout, IdleTimeout: time.Minute}
 	go func() { _ = srv.Serve(ln) }() // ends with stop
+	url := serveURL(ln.Addr()) + "/metrics"
+	out.emit(map[string]any{"event": "metrics", "url": url}, "metrics at "+url)
 	return func() { _ = srv.Close() }, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -29,6 +30,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitOK
 	}
+	if ctx.Err() != nil {
+		return interrupted(ctx, stderr)
+	}
 	if msg := err.Error(); msg != "" {
 		fmt.Fprintln(stderr, "muster: "+msg)
 	}
@@ -40,6 +44,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return failure.code
 	}
 	return exitOther
+}
+
+// interrupted says what ended a verb that had not done its work, and returns
+// the exit code that shells give a process that a signal ended.
+func interrupted(ctx context.Context, stderr io.Writer) int {
+	cause := context.Cause(ctx)
+	fmt.Fprintln(stderr, "muster: "+cause.Error())
+	if strings.Contains(cause.Error(), syscall.SIGTERM.String()) {
+		return exitSignal + int(syscall.SIGTERM)
+	}
+	return exitSignal + int(syscall.SIGINT)
 }
 
 func newRoot(e *env) *cobra.Command {

@@ -1,0 +1,842 @@
+package discv5_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-p2p/muster/discv5"
+	"github.com/muster-p2p/muster/discv5/wire"
+	"github.com/muster-p2p/muster/enr"
+)
+
+// The tests in this file hold the node to the sentences of discv5-wire.md,
+// discv5-theory.md and discv5-rationale.md that they quote.
+
+const peerAddr = "198.51.100.7:30303"
+
+// "The maximum size of any packet is 1280 bytes. Implementations should not
+// generate or process packets larger than this size." "The minimum size of
+// any Discovery v5 packet is 63 bytes. Implementations should reject packets
+// smaller than this size."
+func TestPacketSizes(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		b, _ := p.random()
+		for _, n := range []int{0, 1, 62, 63, 86} {
+			p.deliver(p.addr, b[:n])
+			p.wantIdle("a cut packet")
+		}
+		long := append(bytes.Clone(b), make([]byte, 1280-len(b))...)
+		p.deliver(p.addr, append(long, 0))
+		p.wantIdle("1281 bytes")
+		p.deliver(p.addr, long)
+		p.wantWhoareyou()
+	})
+}
+
+// "Implementations should not respond to packets with mismatching protocol-id."
+func TestOtherProtocol(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		for i := 16; i < 16+9; i++ { // protocol-id, version, flag
+			b, _ := p.random()
+			b[i] ^= 0x40
+			p.deliver(p.addr, b)
+			p.wantIdle("a packet of another protocol")
+		}
+		p.mask = wire.NewMask([32]byte{1})
+		b, _ := p.random()
+		p.deliver(p.addr, b)
+		p.wantIdle("a packet for another node")
+	})
+}
+
+// "The nonce part of the packet must be set to the nonce of the message packet
+// that caused the WHOAREYOU response." "It first generates a unique id-nonce
+// value and includes it in the packet." "otherwise it sets the enr-seq field
+// to zero".
+func TestWhoareyou(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		seen := map[[16]byte]bool{}
+		for range 4 {
+			p := r.newPeer(peerAddr)
+			b, nonce := p.random()
+			p.deliver(p.addr, b)
+			got, _ := p.wantWhoareyou()
+			if got.Nonce != nonce || got.RecordSeq != 0 {
+				t.Errorf("nonce %x, enr-seq %d; want %x, 0", got.Nonce, got.RecordSeq, nonce)
+			}
+			if len(got.packet) > len(b) {
+				t.Errorf("%d bytes answered with %d", len(b), len(got.packet))
+			}
+			if seen[got.IDNonce] {
+				t.Error("an id-nonce was used twice")
+			}
+			seen[got.IDNonce] = true
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// A second packet while the challenge is pending gets the same challenge, to
+// the byte; see docs/spec/discv5.md for why.
+func TestWhoareyouIsSentAgain(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		b, _ := p.random()
+		p.deliver(p.addr, b)
+		_, first := p.wantWhoareyou()
+		b, _ = p.random()
+		p.deliver(p.addr, b)
+		if _, second := p.wantWhoareyou(); second != first {
+			t.Errorf("second challenge %x, want %x", second, first)
+		}
+		p.deliver(p.addr, p.handshake(first, p.record.Bytes(), ping(1)))
+		p.wantMessages(wire.KindPong)
+
+		// "Node B must also store the A's record and the WHOAREYOU challenge
+		// for a short duration": after that it is another one.
+		q := r.newPeer(peerAddr)
+		b, _ = q.random()
+		q.deliver(q.addr, b)
+		_, first = q.wantWhoareyou()
+		time.Sleep(discv5.DefaultHandshakeTimeout)
+		r.sent()
+		q.deliver(q.addr, q.handshake(first, q.record.Bytes(), ping(1)))
+		q.wantIdle("a handshake after its time")
+		b, _ = q.random()
+		q.deliver(q.addr, b)
+		if _, second := q.wantWhoareyou(); second == first {
+			t.Error("an old challenge came again")
+		}
+	})
+}
+
+// "If node B did not have the node record of node A, the handshake message
+// packet must contain a node record."
+func TestHandshakeWithoutRecord(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		b, _ := p.random()
+		p.deliver(p.addr, b)
+		_, ch := p.wantWhoareyou()
+		p.deliver(p.addr, p.handshake(ch, nil, ping(1)))
+		p.wantIdle("a handshake without a record")
+	})
+}
+
+// "Node B also checks if it has a copy of node A's record. If it does, it also
+// includes the sequence number of this record in the challenge packet".
+func TestChallengeNamesTheKnownRecord(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.setRecord(77, p.addr)
+		if !r.node.AddNode(p.record) {
+			t.Fatal("the record does not come into the table")
+		}
+		r.sent()
+		b, _ := p.random()
+		p.deliver(p.addr, b)
+		got, ch := p.wantWhoareyou()
+		if got.RecordSeq != 77 {
+			t.Errorf("enr-seq %d, want 77", got.RecordSeq)
+		}
+		p.deliver(p.addr, p.handshake(ch, nil, ping(1)))
+		p.wantMessages(wire.KindPong)
+	})
+}
+
+// "If the packet contains a node record, B must first validate it by checking
+// the record's signature", and it must be A's.
+func TestHandshakeWithABadRecord(t *testing.T) {
+	inBubble(t, discv5.Config{ChallengesPerIP: -1}, func(r *rig) {
+		p, other := r.newPeer(peerAddr), r.newPeer(peerAddr)
+		forged := bytes.Clone(p.record.Bytes())
+		forged[len(forged)-1] ^= 1
+		for name, record := range map[string][]byte{
+			"a forged record":           forged,
+			"another node's record":     other.record.Bytes(),
+			"no RLP":                    {1, 2, 3},
+			"a record with a byte more": append(bytes.Clone(p.record.Bytes()), 0),
+		} {
+			b, _ := p.random()
+			p.deliver(p.addr, b)
+			_, ch := p.wantWhoareyou()
+			p.deliver(p.addr, p.handshake(ch, record, ping(1)))
+			p.wantIdle(name)
+			p.deliver(p.addr, p.message(ping(2)))
+			p.wantWhoareyou()
+			time.Sleep(discv5.DefaultHandshakeTimeout)
+		}
+		if n := len(r.node.Table()); n != 0 {
+			t.Errorf("%d nodes in the table", n)
+		}
+		if s := r.node.Stats(); s.Sessions != 0 {
+			t.Errorf("%d sessions", s.Sessions)
+		}
+	})
+}
+
+// "Node B then verifies the id-signature against the identity public key of
+// A's record." A wrong one costs nothing but the second try.
+func TestHandshakeSignature(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p, thief := r.newPeer(peerAddr), r.newPeer(peerAddr)
+		b, _ := p.random()
+		p.deliver(p.addr, b)
+		_, ch := p.wantWhoareyou()
+		// The thief has p's record and ID but not its key.
+		thief.codec, thief.id = wire.NewCodec(p.id), p.id
+		p.deliver(p.addr, thief.handshake(ch, p.record.Bytes(), ping(1)))
+		p.wantIdle("a handshake signed with another key")
+		p.deliver(p.addr, p.handshake(ch, p.record.Bytes(), ping(1)))
+		p.wantMessages(wire.KindPong)
+
+		q := r.newPeer("198.51.100.8:30303")
+		b, _ = q.random()
+		q.deliver(q.addr, b)
+		_, ch = q.wantWhoareyou()
+		thief.codec, thief.id = wire.NewCodec(q.id), q.id
+		for range 2 {
+			q.deliver(q.addr, thief.handshake(ch, q.record.Bytes(), ping(1)))
+		}
+		q.deliver(q.addr, q.handshake(ch, q.record.Bytes(), ping(1)))
+		q.wantIdle("a third handshake for one challenge")
+	})
+}
+
+// A handshake is good for one packet.
+func TestHandshakeReplay(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		b, _ := p.random()
+		p.deliver(p.addr, b)
+		_, ch := p.wantWhoareyou()
+		hs := p.handshake(ch, p.record.Bytes(), ping(1))
+		p.deliver(p.addr, hs)
+		p.wantMessages(wire.KindPong)
+		before := r.node.Stats()
+		p.deliver(p.addr, hs)
+		p.wantIdle("a handshake packet again")
+		after := r.node.Stats()
+		if after.HandshakesIn != before.HandshakesIn || after.UnsolicitedHandshakes != before.UnsolicitedHandshakes+1 {
+			t.Errorf("handshakes %d, unsolicited %d", after.HandshakesIn, after.UnsolicitedHandshakes)
+		}
+		p.deliver(p.addr, p.message(ping(3)))
+		p.wantMessages(wire.KindPong)
+	})
+}
+
+// "The recipient of a message must mirror the value in the request-id element
+// of the response." "request-id is an RLP byte array of length <= 8 bytes."
+func TestRequestIDs(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		for n := range 9 {
+			id, _ := wire.ReqIDOf(bytes.Repeat([]byte{0}, n))
+			for _, m := range []wire.Message{
+				{Kind: wire.KindPing, ReqID: id},
+				{Kind: wire.KindFindNode, ReqID: id, Distances: []uint16{0}},
+				{Kind: wire.KindTalkReq, ReqID: id, Protocol: []byte("x")},
+			} {
+				p.deliver(p.addr, p.message(m))
+				got := p.received()
+				if len(got) != 1 || got[0].msg == nil || got[0].msg.ReqID != id {
+					t.Errorf("%s with a request ID of %d bytes: %+v", m.Kind, n, got)
+				}
+			}
+		}
+	})
+}
+
+// PONG: "recipient-ip = 16 or 4 byte IP address of the intended recipient",
+// "recipient-port = recipient UDP port", "enr-seq = ENR sequence number of
+// sender".
+func TestPong(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		p.deliver(p.addr, p.message(ping(2)))
+		got := p.wantMessages(wire.KindPong)[0]
+		if got.To != p.addr || got.Seq != r.node.LocalRecord().Seq() {
+			t.Errorf("PONG to %s with seq %d, want %s and %d", got.To, got.Seq, p.addr, r.node.LocalRecord().Seq())
+		}
+	})
+}
+
+// "When distance 0 is requested, the result set should contain the recipient's
+// current record." Distances above 256 are ignored, and no distances at all
+// are answered with no nodes.
+func TestFindNodeDistances(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		ask := func(distances ...uint16) []*wire.Message {
+			p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindFindNode, ReqID: wire.NewReqID(9), Distances: distances}))
+			return p.wantMessages(wire.KindNodes)
+		}
+		for _, distances := range [][]uint16{{0}, {0, 256}, {256, 0, 0}, {300, 0}} {
+			got := ask(distances...)
+			if len(got) != 1 || got[0].Total != 1 || len(got[0].Records) != 1 ||
+				!bytes.Equal(got[0].Records[0], r.node.LocalRecord().Bytes()) {
+				t.Errorf("FINDNODE %v: %+v", distances, got)
+			}
+		}
+		for _, distances := range [][]uint16{{}, {1}, {256}, {257}, {65535}} {
+			if got := ask(distances...); len(got) != 1 || got[0].Total != 1 || len(got[0].Records) != 0 {
+				t.Errorf("FINDNODE %v: %+v", distances, got)
+			}
+		}
+	})
+}
+
+// "When responding to FINDNODE, implementations must avoid relaying any nodes
+// whose liveness has not been verified. This is easy to achieve by storing an
+// additional flag per node in the table, tracking whether the node has ever
+// successfully responded to a PING request."
+func TestOnlyLiveNodesAreRelayed(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		asker := r.newPeer("192.0.2.1:30303")
+		asker.connect()
+		p := r.newPeer(peerAddr)
+		p.connect()
+		d := []uint16{uint16(enr.LogDistance(r.node.ID(), p.id))}
+		ask := func() (records [][]byte) {
+			asker.deliver(asker.addr, asker.message(wire.Message{Kind: wire.KindFindNode, ReqID: wire.NewReqID(9), Distances: d}))
+			for _, got := range asker.received() {
+				if got.msg != nil && got.msg.Kind == wire.KindNodes {
+					records = append(records, got.msg.Records...)
+				}
+			}
+			return records
+		}
+		if got := ask(); len(got) != 0 {
+			t.Errorf("a node that has answered no PING was relayed")
+		}
+		p.alive()
+		if got := ask(); len(got) != 1 || !bytes.Equal(got[0], p.record.Bytes()) {
+			t.Errorf("got %d records, want the live node's", len(got))
+		}
+		// An endpoint that is new has not answered yet.
+		p.setRecord(2, netip.MustParseAddrPort("198.51.100.99:1234"))
+		r.node.AddNode(p.record)
+		if got := ask(); len(got) != 0 {
+			t.Errorf("a node at a new endpoint was relayed")
+		}
+	})
+}
+
+// "Implementations should limit the number of nodes in the result set. The
+// recommended result limit for FINDNODE queries is 16 nodes."
+func TestFindNodeLimit(t *testing.T) {
+	inBubble(t, discv5.Config{BucketIPLimit: -1, TableIPLimit: -1, ChallengesPerIP: -1}, func(r *rig) {
+		asker := r.newPeer("192.0.2.1:30303")
+		asker.connect()
+		var peers []*peer
+		for i := range 20 {
+			p := r.newPeer(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i), 1}), 30303).String())
+			p.connect()
+			peers = append(peers, p)
+		}
+		answerPings(r, peers, 20*time.Second)
+		all := make([]uint16, 0, 256)
+		for d := uint16(256); d > 0; d-- {
+			all = append(all, d)
+		}
+		asker.deliver(asker.addr, asker.message(wire.Message{Kind: wire.KindFindNode, ReqID: wire.NewReqID(9), Distances: all}))
+		n, total := 0, uint64(0)
+		for _, got := range asker.received() {
+			if got.msg != nil && got.msg.Kind == wire.KindNodes {
+				n += len(got.msg.Records)
+				total = got.msg.Total
+			}
+		}
+		if n != 16 || total > 5 || total == 0 {
+			t.Errorf("%d records in %d packets, want 16 in at most 5", n, total)
+		}
+	})
+}
+
+// "If the protocol is unknown to the recipient, it must respond with a
+// TALKRESP response containing empty response data."
+func TestTalkUnknownProtocol(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindTalkReq, ReqID: wire.NewReqID(3), Protocol: []byte("nosuch"), Payload: []byte("hi")}))
+		if got := p.wantMessages(wire.KindTalkResp); len(got) != 1 || len(got[0].Payload) != 0 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// A handler has 100 ms; 32 may run at once and 256 wait.
+func TestTalkHandlersAreBounded(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		release := make(chan struct{})
+		if err := r.node.RegisterTalkProtocol("slow", func(_ context.Context, _ discv5.TalkRequest) []byte {
+			<-release
+			return []byte("late")
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 32 + 256 + 8 {
+			p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindTalkReq, ReqID: wire.NewReqID(uint64(i)), Protocol: []byte("slow")}))
+		}
+		p.wantIdle("requests being handled")
+		p.deliver(p.addr, p.message(ping(99)))
+		p.wantMessages(wire.KindPong)
+		time.Sleep(150 * time.Millisecond)
+		got := 0
+		for _, m := range p.received() {
+			if m.msg != nil && m.msg.Kind == wire.KindTalkResp {
+				got++
+				if len(m.msg.Payload) != 0 {
+					t.Errorf("answer %q", m.msg.Payload)
+				}
+			}
+		}
+		if s := r.node.Stats(); got != 288 || s.TalksDropped != 8 || s.TalksTimedOut != 288 {
+			t.Errorf("%d answers, %d dropped, %d timed out; want 288, 8, 288", got, s.TalksDropped, s.TalksTimedOut)
+		}
+		close(release)
+		synctest.Wait()
+		for _, m := range p.received() {
+			if m.msg != nil && m.msg.Kind == wire.KindTalkResp {
+				t.Error("a second answer was sent")
+			}
+		}
+	})
+}
+
+// "Note that WHOAREYOU is only ever valid as a response to a previously sent
+// request. If WHOAREYOU is received but no requests are pending, the handshake
+// attempt can be ignored."
+func TestUnsolicitedWhoareyou(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		ch := wire.NewChallenge(random16(), randomNonce(), random16(), 0)
+		p.deliver(p.addr, p.codec.AppendWhoareyou(nil, p.mask, &ch))
+		p.wantIdle("WHOAREYOU for no request")
+
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.node.Ping(r.t.Context(), p.record)
+			done <- err
+		}()
+		probe := p.received()
+		if len(probe) != 1 || probe[0].Flag != wire.FlagMessage {
+			t.Fatalf("the node sent %+v", probe)
+		}
+		ch = wire.NewChallenge(random16(), probe[0].Nonce, random16(), 0)
+		whoareyou := p.codec.AppendWhoareyou(nil, p.mask, &ch)
+		p.deliver(netip.MustParseAddrPort("198.51.100.7:1"), whoareyou)
+		p.wantIdle("WHOAREYOU from another endpoint")
+		// An answer is no request: a PONG of ours cannot be challenged. And a
+		// request is challenged once.
+		p.deliver(p.addr, whoareyou)
+		if got := p.received(); len(got) != 1 || got[0].Flag != wire.FlagHandshake {
+			t.Fatalf("the node sent %+v, want its handshake", got)
+		}
+		p.deliver(p.addr, whoareyou)
+		p.wantIdle("WHOAREYOU for the same request again")
+		if err := <-done; !errors.Is(err, discv5.ErrTimeout) {
+			t.Errorf("ping without an answer: %v", err)
+		}
+	})
+}
+
+// accept plays the recipient of the node's handshake.
+func (p *peer) accept(recordSeq uint64) (hs received) {
+	p.t.Helper()
+	var probe received
+	for _, got := range p.received() {
+		probe = got
+	}
+	if probe.packet == nil || probe.Flag != wire.FlagMessage {
+		p.t.Fatalf("no packet to challenge: %+v", probe)
+	}
+	ch := wire.NewChallenge(random16(), probe.Nonce, random16(), recordSeq)
+	p.deliver(p.addr, p.codec.AppendWhoareyou(nil, p.mask, &ch))
+	var packets []datagram
+	for _, d := range p.sent() {
+		if d.addr == p.addr {
+			packets = append(packets, d)
+		}
+	}
+	if len(packets) != 1 {
+		p.t.Fatalf("the node sent %d packets, want its handshake", len(packets))
+	}
+	hs.packet = packets[0].b
+	msg, err := p.codec.Unmask(hs.packet, &hs.Header)
+	if err != nil || hs.Flag != wire.FlagHandshake {
+		p.t.Fatalf("the node sent %s, %v", hs.Flag, err)
+	}
+	if !p.node.LocalRecord().PublicKey().Verify(wire.IDProof(&ch, [33]byte(hs.EphemeralKey), p.id), hs.Signature) {
+		p.t.Fatal("the node's id-signature does not verify")
+	}
+	eph, err := pubKey(hs.EphemeralKey)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	keys := wire.DeriveKeys(p.key.SharedPoint(eph), p.node.ID(), p.id, &ch)
+	p.read, p.write = wire.NewAEAD(keys.Initiator), wire.NewAEAD(keys.Recipient)
+	pt, err := p.codec.Open(p.read, &hs.Header, hs.packet, msg)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	hs.msg = new(wire.Message)
+	if err := hs.msg.Decode(bytes.Clone(pt)); err != nil {
+		p.t.Fatal(err)
+	}
+	return hs
+}
+
+// "If the sequence number in the challenge is lower, it includes its record
+// into the handshake message packet." "If enr-seq is zero, the record must be
+// sent."
+func TestOwnRecordInHandshake(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		seq  func(own uint64) uint64
+		want bool
+	}{
+		{"zero", func(uint64) uint64 { return 0 }, true},
+		{"older", func(own uint64) uint64 { return own - 1 }, true},
+		{"the same", func(own uint64) uint64 { return own }, false},
+		{"newer", func(own uint64) uint64 { return own + 1 }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, discv5.Config{}, func(r *rig) {
+				p := r.newPeer(peerAddr)
+				done := make(chan error, 1)
+				go func() {
+					_, err := r.node.Ping(r.t.Context(), p.record)
+					done <- err
+				}()
+				hs := p.accept(tt.seq(r.node.LocalRecord().Seq()))
+				if got := len(hs.Record) > 0; got != tt.want {
+					t.Errorf("record sent: %t, want %t", got, tt.want)
+				}
+				p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindPong, ReqID: hs.msg.ReqID, Seq: 1, To: r.conn.addr}))
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// "implementations must ensure that session secrets and the handshake are tied
+// to a specific UDP endpoint".
+func TestSessionIsTiedToItsEndpoint(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		for _, addr := range []string{"198.51.100.7:30304", "198.51.100.8:30303"} {
+			b := p.message(ping(2))
+			p.deliver(netip.MustParseAddrPort(addr), b)
+			got := r.sent()
+			if len(got) != 1 || got[0].addr.String() != addr || p.parse(got[0]).Flag != wire.FlagWhoareyou {
+				t.Errorf("from %s: %+v, want WHOAREYOU to there", addr, got)
+			}
+		}
+		p.deliver(p.addr, p.message(ping(3)))
+		p.wantMessages(wire.KindPong)
+	})
+}
+
+// A packet that cannot be decrypted is challenged, and the session there is
+// lives on until a handshake has replaced it.
+func TestSessionSurvivesJunk(t *testing.T) {
+	inBubble(t, discv5.Config{ChallengesPerIP: -1}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		for range 10 {
+			b, _ := p.random()
+			p.deliver(p.addr, b)
+			p.wantWhoareyou()
+			p.deliver(p.addr, p.message(ping(2)))
+			p.wantMessages(wire.KindPong)
+		}
+	})
+}
+
+// "If decryption/authentication succeeds, node B's identity is verified and
+// node A also considers the new session keys valid": not before. Whoever can
+// see and forge packets cannot end a session with a WHOAREYOU.
+func TestSessionSurvivesAForgedChallenge(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		done := make(chan error, 1)
+		ask := func() {
+			go func() {
+				_, err := r.node.Ping(r.t.Context(), p.record)
+				done <- err
+			}()
+		}
+		var request *wire.Message
+		ask()
+		got := p.received()
+		for _, m := range got {
+			if m.msg != nil && m.msg.Kind == wire.KindPing {
+				request = m.msg
+				ch := wire.NewChallenge(random16(), m.Nonce, random16(), 0)
+				p.deliver(p.addr, p.codec.AppendWhoareyou(nil, p.mask, &ch))
+			}
+		}
+		if request == nil {
+			t.Fatal("no PING was sent")
+		}
+		// The peer knows nothing of the challenge and answers under the keys
+		// that it has.
+		p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindPong, ReqID: request.ReqID, Seq: 1, To: r.conn.addr}))
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		p.received()
+		p.deliver(p.addr, p.message(ping(5)))
+		p.wantMessages(wire.KindPong)
+	})
+}
+
+// "it is strongly recommended to generate them by encoding the current
+// outgoing message count into the first 32 bits of the nonce and filling the
+// remaining 64 bits with random data". "masking-iv = uint128 -- random data
+// unique to packet".
+func TestNoncesAreUnique(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		nonces, ivs := map[wire.Nonce]bool{}, map[[16]byte]bool{}
+		var last uint32
+		for i := range 50 {
+			p.deliver(p.addr, p.message(ping(uint64(i))))
+			for _, got := range p.received() {
+				count := uint32(got.Nonce[0])<<24 | uint32(got.Nonce[1])<<16 | uint32(got.Nonce[2])<<8 | uint32(got.Nonce[3])
+				if i > 0 && count != last+1 {
+					t.Errorf("count %d after %d", count, last)
+				}
+				last = count
+				if iv := [16]byte(got.packet); ivs[iv] || nonces[got.Nonce] {
+					t.Error("a masking-iv or nonce was used twice")
+				} else {
+					ivs[iv], nonces[got.Nonce] = true, true
+				}
+			}
+		}
+	})
+}
+
+// Late, repeated and unasked-for answers change nothing and are counted.
+func TestUnsolicitedAnswers(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		fake := r.newPeer("198.51.101.1:30303")
+		for _, m := range []wire.Message{
+			{Kind: wire.KindPong, ReqID: wire.NewReqID(1), To: p.addr},
+			{Kind: wire.KindNodes, ReqID: wire.NewReqID(1), Total: 1, Records: [][]byte{fake.record.Bytes()}},
+			{Kind: wire.KindTalkResp, ReqID: wire.NewReqID(1)},
+		} {
+			before := r.node.Stats().Unsolicited
+			p.deliver(p.addr, p.message(m))
+			if got := r.node.Stats().Unsolicited; got != before+1 {
+				t.Errorf("unsolicited %s: counter goes from %d to %d", m.Kind, before, got)
+			}
+		}
+		for _, e := range r.node.Table() {
+			if e.Record.ID() == fake.id {
+				t.Error("a node came in by unsolicited NODES")
+			}
+		}
+	})
+}
+
+// Topic messages are dropped in silence.
+func TestTopicMessages(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		for kind := byte(7); kind <= 0x0b; kind++ {
+			pt := []byte{kind, 0xc2, 0x01, 0x80}
+			b := p.raw(pt)
+			p.deliver(p.addr, b)
+			p.wantIdle("a topic message")
+		}
+		if s := r.node.Stats(); s.TopicMessages != 4 || s.MessagesInvalid != 1 {
+			t.Errorf("%d topic messages, %d invalid; want 4, 1", s.TopicMessages, s.MessagesInvalid)
+		}
+	})
+}
+
+// raw returns a message packet with any plaintext.
+func (p *peer) raw(plaintext []byte) []byte {
+	nonce := p.nonce()
+	iv := random16()
+	masked := p.codec.AppendRandom(nil, p.mask, iv, nonce, nil)
+	// The additional data is the header before masking, which the node's own
+	// codec restores.
+	header := bytes.Clone(masked)
+	var h wire.Header
+	_, _ = wire.NewCodec(p.node.ID()).Unmask(append(header, make([]byte, 16)...), &h)
+	plain := append(header, make([]byte, 16)...)
+	_, _ = wire.NewCodec(p.node.ID()).Unmask(plain, &h)
+	return append(masked, p.write.Seal(nil, nonce[:], plaintext, plain[:len(masked)])...)
+}
+
+// nodesAnswer has the node ask p for distances and p answer with messages.
+func (p *peer) nodesAnswer(distances []int, answer func(id wire.ReqID) []wire.Message) ([]*enr.Record, error) {
+	p.t.Helper()
+	type result struct {
+		records []*enr.Record
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		records, err := p.node.FindNode(p.t.Context(), p.record, distances...)
+		done <- result{records, err}
+	}()
+	for _, got := range p.received() {
+		if got.msg == nil || got.msg.Kind != wire.KindFindNode || len(got.msg.Distances) != len(distances) {
+			continue
+		}
+		for _, m := range answer(got.msg.ReqID) {
+			p.deliver(p.addr, p.message(m))
+		}
+	}
+	r := <-done
+	return r.records, r.err
+}
+
+// "When handling NODES as a response to FINDNODE, the recipient should verify
+// that the received nodes match the requested distances."
+func TestNodesAreChecked(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		at := func(addr string, d int) *peer { // a peer at distance d from p
+			for {
+				if q := r.newPeer(addr); enr.LogDistance(p.id, q.id) == d {
+					return q
+				}
+			}
+		}
+		good, far := at("198.51.101.1:30303", 256), at("198.51.101.2:30303", 255)
+		lan, loop := at("192.168.1.1:30303", 256), at("127.0.0.1:30303", 256)
+		nowhere, multicast := at("0.0.0.0:30303", 256), at("224.0.0.1:30303", 256)
+		forged := bytes.Clone(good.record.Bytes())
+		forged[20] ^= 1
+		got, err := p.nodesAnswer([]int{256}, func(id wire.ReqID) []wire.Message {
+			return []wire.Message{{Kind: wire.KindNodes, ReqID: id, Total: 1, Records: [][]byte{
+				far.record.Bytes(), lan.record.Bytes(), loop.record.Bytes(), nowhere.record.Bytes(), multicast.record.Bytes(),
+				forged, good.record.Bytes(), good.record.Bytes(),
+			}}}
+		})
+		if err != nil || len(got) != 1 || got[0].ID() != good.id {
+			t.Errorf("got %d records, %v; want one", len(got), err)
+		}
+	})
+}
+
+// "Implementations may place a limit on the allowed maximum for total. If
+// exceeded, additional responses may be ignored." An answer cannot keep a
+// request open past its time.
+func TestNodesTotal(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		empty := func(id wire.ReqID, total uint64, n int) (out []wire.Message) {
+			for range n {
+				out = append(out, wire.Message{Kind: wire.KindNodes, ReqID: id, Total: total})
+			}
+			return out
+		}
+		for _, tt := range []struct {
+			name  string
+			total uint64
+			sent  int
+			most  time.Duration
+		}{
+			{"all came", 3, 3, 0},
+			{"more than are read", 255, 100, 0},
+			{"one is lost", 3, 2, time.Second},
+			{"a number beyond all reason", 1 << 60, 1, time.Second},
+		} {
+			start := time.Now()
+			if _, err := p.nodesAnswer([]int{256}, func(id wire.ReqID) []wire.Message { return empty(id, tt.total, tt.sent) }); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			if d := time.Since(start); d > tt.most {
+				t.Errorf("%s: took %s, want at most %s", tt.name, d, tt.most)
+			}
+		}
+		p.received()
+	})
+}
+
+// "When the PONG response indicates that a new version of the node record is
+// available, the liveness check should pull the new record and update it in
+// the local table."
+func TestRecordIsPulled(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		p.connect()
+		p.alive()
+		p.setRecord(9, p.addr)
+		p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindPing, ReqID: wire.NewReqID(1), Seq: 9}))
+		asked := 0
+		for _, got := range p.received() {
+			if got.msg != nil && got.msg.Kind == wire.KindFindNode && slices.Equal(got.msg.Distances, []uint16{0}) {
+				asked++
+				p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindNodes, ReqID: got.msg.ReqID, Total: 1, Records: [][]byte{p.record.Bytes()}}))
+			}
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times for the record, want once", asked)
+		}
+		for _, e := range r.node.Table() {
+			if e.Record.ID() == p.id && (e.Record.Seq() != 9 || !e.Alive) {
+				t.Errorf("record %d in the table, alive %t; want 9, true", e.Record.Seq(), e.Alive)
+			}
+		}
+	})
+}
+
+// An answer that names no endpoint of ours within the time is a time-out, and
+// nothing is sent again: "Implementations should not re-send packets if the
+// recipient doesn't respond."
+func TestNothingIsSentAgain(t *testing.T) {
+	inBubble(t, discv5.Config{}, func(r *rig) {
+		p := r.newPeer(peerAddr)
+		start := time.Now()
+		if _, err := r.node.Ping(r.t.Context(), p.record); !errors.Is(err, discv5.ErrTimeout) {
+			t.Errorf("error %v, want %v", err, discv5.ErrTimeout)
+		}
+		if d := time.Since(start); d != discv5.DefaultHandshakeTimeout {
+			t.Errorf("no WHOAREYOU: gave up after %s, want %s", d, discv5.DefaultHandshakeTimeout)
+		}
+		if n := len(r.sent()); n != 1 {
+			t.Errorf("%d packets sent, want 1", n)
+		}
+		p.connect()
+		r.sent()
+		start = time.Now()
+		if _, err := r.node.TalkRequest(r.t.Context(), p.record, "x", nil); !errors.Is(err, discv5.ErrTimeout) {
+			t.Errorf("error %v, want %v", err, discv5.ErrTimeout)
+		}
+		if d := time.Since(start); d != discv5.DefaultResponseTimeout {
+			t.Errorf("no answer: gave up after %s, want %s", d, discv5.DefaultResponseTimeout)
+		}
+	})
+}

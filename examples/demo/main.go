@@ -1,0 +1,340 @@
+// Command demo runs muster's main job for real on one machine: it starts the
+// servers and the peers as processes, has one peer find the other by name,
+// moves a file between them directly and then through the relay, publishes a
+// message, and lets two nodes find each other without a server. It prints what
+// went where, over which path and in what time.
+//
+//	go run ./examples/demo bin/muster
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// limit bounds the whole demo: nothing in it waits for people.
+const limit = 2 * time.Minute
+
+// fileSize is the size of the file that is moved.
+const fileSize = 32 << 20
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: demo MUSTER, the path of the muster command")
+		os.Exit(2)
+	}
+	if err := run(ctx, os.Args[1], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "demo: "+err.Error())
+		stop()
+		os.Exit(1)
+	}
+}
+
+// run is the demo with the given muster command.
+func run(ctx context.Context, muster string, out io.Writer) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	path, err := filepath.Abs(muster)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "muster-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	d := &demo{ctx: ctx, muster: path, dir: dir, out: out}
+	defer d.stop()
+	for _, step := range []func() error{d.find, d.reach, d.talk, d.discover} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(out, "\nAll of it worked. 'make help' lists what else there is.")
+	return nil
+}
+
+type demo struct {
+	ctx    context.Context
+	muster string
+	dir    string // for this run's files
+	out    io.Writer
+	procs  []*process
+}
+
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
+
+// find: a peer registers under a name at a point, another one finds it.
+func (d *demo) find() error {
+	d.say("FIND  a peer registers at a rendezvous point, another one finds it by name")
+	point, _, err := d.start("point", "rendezvous", "serve", "--listen", "/ip4/127.0.0.1/tcp/0")
+	if err != nil {
+		return err
+	}
+	d.say("  point     %s", point)
+	key := filepath.Join(d.dir, "bob.key")
+	bob, err := d.output("key", "new", key)
+	if err != nil {
+		return err
+	}
+	bob = strings.TrimSpace(bob)
+	if _, err := d.output("rendezvous", "register", "demo", "--point", point, "--key", key, "--addr", "/ip4/127.0.0.1/tcp/4001"); err != nil {
+		return err
+	}
+	start := time.Now()
+	found, err := d.output("rendezvous", "discover", "demo", "--point", point, "--json")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(found, bob) {
+		return fmt.Errorf("the point does not list %s: %s", bob, found)
+	}
+	d.say("  found     %s in namespace \"demo\" (%s)", bob, since(start))
+	return nil
+}
+
+// reach: a file goes to that peer, directly and then through the relay.
+func (d *demo) reach() error {
+	d.say("\nREACH a file of %d MiB goes from one peer to the other", fileSize>>20)
+	server, _, err := d.start("rdv server", "rdv", "serve", "--listen", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	d.say("  server    %s", server)
+	file := filepath.Join(d.dir, "file")
+	sum, err := writeRandomFile(file)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct{ path, spaces string }{{"direct", "default"}, {"relay", "none"}} {
+		if err := d.transfer(server, c.path, c.spaces, file, sum); err != nil {
+			return fmt.Errorf("%s: %w", c.path, err)
+		}
+	}
+	return nil
+}
+
+func (d *demo) transfer(server, path, spaces, file string, sum [32]byte) error {
+	token := "demo-" + path
+	accept := d.command("rdv", "accept", server, token, "--spaces", spaces, "--json", "--timeout", "30s")
+	hash := sha256.New()
+	accept.Stdout = hash
+	dial := d.command("rdv", "dial", server, token, "--spaces", spaces, "--json", "--timeout", "30s")
+	in, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // only read
+	dial.Stdin = in
+	var events, errs bytes.Buffer
+	dial.Stderr, accept.Stderr = &events, &errs
+	start := time.Now()
+	if err := accept.Start(); err != nil {
+		return err
+	}
+	if err := dial.Run(); err != nil {
+		return fmt.Errorf("%w: %s", err, events.String())
+	}
+	if err := accept.Wait(); err != nil {
+		return fmt.Errorf("%w: %s", err, errs.String())
+	}
+	took := since(start)
+	var connected struct {
+		Path string
+		Addr string
+		MS   float64
+	}
+	if err := json.NewDecoder(&events).Decode(&connected); err != nil {
+		return err
+	}
+	if connected.Path != path {
+		return fmt.Errorf("connected by the path %q", connected.Path)
+	}
+	if [32]byte(hash.Sum(nil)) != sum {
+		return errors.New("the file that came is not the file that was sent")
+	}
+	d.say("  %-9s connected to %s in %.0f ms; all of it there in %s, hashes equal", path, connected.Addr, connected.MS, took)
+	return nil
+}
+
+// talk: a message from one process reaches two others, one of them through the
+// other.
+func (d *demo) talk() error {
+	d.say("\nTALK  a message on a topic, across three processes")
+	_, addr, err := d.start("subscriber 1", "sub", "news", "--listen", "/ip4/127.0.0.1/tcp/0", "--count", "1")
+	if err != nil {
+		return err
+	}
+	one := d.procs[len(d.procs)-1]
+	_, _, err = d.start("subscriber 2", "sub", "news", "--listen", "/ip4/127.0.0.1/tcp/0", "--peer", addr, "--count", "1")
+	if err != nil {
+		return err
+	}
+	two := d.procs[len(d.procs)-1]
+	start := time.Now()
+	if _, err := d.output("pub", "news", "hello from three processes", "--peer", addr); err != nil {
+		return err
+	}
+	for _, p := range []*process{one, two} {
+		line, err := p.line(d.ctx)
+		if err != nil {
+			return err
+		}
+		d.say("  %s got %q (%s)", p.name, line, since(start))
+	}
+	return nil
+}
+
+// discover: two nodes of a network without a server find each other.
+func (d *demo) discover() error {
+	d.say("\nFIND  without a server: two nodes that only know a third")
+	boot, _, err := d.start("node 1", "discv5", "listen", "--addr", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	node2, _, err := d.start("node 2", "discv5", "listen", "--addr", "127.0.0.1:0", "--bootnode", boot)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	for {
+		found, err := d.output("discv5", "lookup", boot, "--addr", "127.0.0.1:0", "--timeout", "5s")
+		if err == nil && strings.Contains(found, node2) {
+			break
+		}
+		// Node 1 passes node 2 on once it has seen it alive; and it answers no
+		// more than a few strangers of one address in a second.
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-d.ctx.Done():
+			return fmt.Errorf("node 3 did not find node 2: %s (%w)", found, err)
+		}
+	}
+	d.say("  node 3, told of node 1 only, found node 2 (%s)", since(start))
+	return nil
+}
+
+// A process is one that runs until the demo ends.
+type process struct {
+	name  string
+	cmd   *exec.Cmd
+	lines chan string // of stdout
+}
+
+func (p *process) line(ctx context.Context) (string, error) {
+	select {
+	case line, ok := <-p.lines:
+		if !ok {
+			return "", fmt.Errorf("%s ended", p.name)
+		}
+		return line, nil
+	case <-ctx.Done():
+		return "", fmt.Errorf("%s: %w", p.name, ctx.Err())
+	}
+}
+
+func (d *demo) command(args ...string) *exec.Cmd {
+	return exec.CommandContext(d.ctx, d.muster, args...)
+}
+
+// output runs a command to its end.
+func (d *demo) output(args ...string) (string, error) {
+	cmd := d.command(args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("muster %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out), nil
+}
+
+// start runs a command in the background and returns the first line that it
+// prints: on stdout, or, for one that prints data there, on stderr.
+func (d *demo) start(name string, args ...string) (stdout, stderr string, err error) {
+	cmd := d.command(args...)
+	outPipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", "", err
+	}
+	errPipe, err := cmd.StderrPipe()
+	if err != nil {
+		return "", "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", "", err
+	}
+	p := &process{name: name, cmd: cmd, lines: scan(outPipe)}
+	errs := scan(errPipe)
+	d.procs = append(d.procs, p)
+	if args[0] == "sub" {
+		select {
+		case stderr = <-errs:
+		case <-d.ctx.Done():
+			return "", "", d.ctx.Err()
+		}
+	} else if stdout, err = p.line(d.ctx); err != nil {
+		return "", "", fmt.Errorf("muster %s: %w: %s", strings.Join(args, " "), err, <-errs)
+	}
+	return stdout, stderr, nil
+}
+
+// scan sends the lines of r, and closes the channel at its end. Lines that
+// nobody wants are dropped once a few wait.
+func scan(r io.Reader) chan string {
+	lines := make(chan string, 16)
+	go func() {
+		defer close(lines)
+		s := bufio.NewScanner(r)
+		for s.Scan() {
+			select {
+			case lines <- s.Text():
+			default:
+			}
+		}
+	}()
+	return lines
+}
+
+// stop ends the processes that still run.
+func (d *demo) stop() {
+	for _, p := range d.procs {
+		p.cmd.Process.Kill() //nolint:errcheck // may have ended
+		p.cmd.Wait()         //nolint:errcheck // was killed
+	}
+}
+
+// writeRandomFile writes fileSize bytes that do not compress, and returns
+// their hash.
+func writeRandomFile(name string) (sum [32]byte, err error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return sum, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	hash := sha256.New()
+	src := rand.NewChaCha8([32]byte{})
+	if _, err := io.CopyN(io.MultiWriter(f, hash), src, fileSize); err != nil {
+		return sum, err
+	}
+	return [32]byte(hash.Sum(nil)), nil
+}
+
+func since(start time.Time) string {
+	return time.Since(start).Round(time.Millisecond).String()
+}

@@ -1,0 +1,229 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
+)
+
+// Reopening of our outbound stream. rust-libp2p switches gossipsub off for a
+// connection after five streams, so reopening has to be rare.
+const (
+	reopenAttempts   = 4
+	reopenWindow     = 10 * time.Minute
+	minReopenBackoff = 100 * time.Millisecond
+	maxReopenBackoff = 10 * time.Second
+
+	// openTimeout bounds opening a stream, which may wait for identify.
+	openTimeout = 30 * time.Second
+)
+
+// run keeps our outbound stream open while the peer is there.
+func (p *Peer) run(ctx context.Context) {
+	attempts, since := 0, p.ps.now()
+	for ctx.Err() == nil && !p.draining.Load() {
+		s, err := p.ps.openStream(ctx, p.id)
+		if err == nil {
+			err = p.serve(ctx, s)
+		}
+		if ctx.Err() != nil || p.draining.Load() {
+			return
+		}
+		p.ps.log.Debug("outbound stream ended", "peer", p.id, "err", err)
+		if now := p.ps.now(); now.Sub(since) > reopenWindow {
+			attempts, since = 0, now
+		}
+		if unsupported(err) {
+			p.awaitRetry(ctx, 0)
+			continue
+		}
+		attempts++
+		if attempts >= reopenAttempts {
+			p.awaitRetry(ctx, reopenWindow)
+			continue
+		}
+		p.pause(ctx, reopenBackoff(attempts))
+	}
+}
+
+func reopenBackoff(attempt int) time.Duration {
+	return min(minReopenBackoff<<(2*(attempt-1)), maxReopenBackoff)
+}
+
+func unsupported(err error) bool {
+	_, ok := errors.AsType[multistream.ErrNotSupported[protocol.ID]](err)
+	return ok
+}
+
+func (p *Peer) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// awaitRetry waits until the peer may speak our protocols after all, or for d
+// if that is not zero.
+func (p *Peer) awaitRetry(ctx context.Context, d time.Duration) {
+	if d > 0 {
+		p.pause(ctx, d)
+		return
+	}
+	select {
+	case <-p.retry:
+	case <-ctx.Done():
+	}
+}
+
+// mayRetry says that it is worth trying to open a stream again.
+func (p *Peer) mayRetry() {
+	select {
+	case p.retry <- struct{}{}:
+	default:
+	}
+}
+
+// serve writes to an outbound stream until it fails.
+func (p *Peer) serve(ctx context.Context, s network.Stream) error {
+	p.stats.opens.Add(1)
+	p.mu.Lock()
+	p.out.reopened()
+	p.stream, p.proto = s, s.Protocol()
+	p.mu.Unlock()
+	// Topics that we join from here on are announced to all peers; those
+	// before are in the hello. One may be in both, none in neither.
+	p.SendSubscriptions(p.ps.topicsIn(), true)
+	p.ps.peerOpened(p, s)
+	p.mu.Lock()
+	close(p.ready)
+	p.mu.Unlock()
+
+	gone := make(chan struct{})
+	p.ps.wg.Go(func() {
+		defer close(gone)
+		// The stream is ours to write and the peer's to read: a byte that
+		// comes back is a violation, and anything else is the end.
+		var b [1]byte
+		_, err := s.Read(b[:])
+		p.ps.log.Debug("outbound stream closed by peer", "peer", p.id, "err", err)
+		_ = s.Reset() // frees the writer
+	})
+	err := p.writeLoop(ctx, s, gone)
+	_ = s.Reset()
+	<-gone
+
+	p.mu.Lock()
+	p.stream, p.proto, p.ready = nil, "", make(chan struct{})
+	p.mu.Unlock()
+	p.ps.peerClosed(p)
+	return err
+}
+
+var errStreamGone = errors.New("pubsub: stream closed by the peer")
+
+func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
+	turn := &bulkTurn{gate: p.ps.bulkWrites, slow: p.bulkSlow}
+	defer func() {
+		turn.stop()
+		p.bulkSlow = turn.slow
+	}()
+	w := &batchWriter{w: s, progress: func() {
+		p.writeSince.Store(p.ps.now().UnixNano())
+		turn.begin()
+	}}
+	defer w.idle()
+	defer p.writeSince.Store(0)
+	var b batch
+	greeted := false
+	for {
+		b.reset()
+		onlyBulk, hasBulk := p.takeBatch(&b, turn.may())
+		if b.empty() {
+			if !greeted {
+				greeted = true
+				if err := w.greet(); err != nil {
+					return err
+				}
+			}
+			w.idle()
+			p.writeSince.Store(0)
+			if p.draining.Load() {
+				return p.finish(ctx, s, gone)
+			}
+			// A message of the bulk lane waits for its turn on this host.
+			var gate chan<- struct{}
+			if !hasBulk {
+				turn.release()
+			}
+			if onlyBulk && !turn.may() {
+				gate = turn.gate
+			}
+			select {
+			case gate <- struct{}{}:
+				turn.taken()
+			case <-p.wake:
+			case <-gone:
+				return errStreamGone
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		greeted = true
+		w.tap = p.ps.sendTap(p)
+		err := w.write(&b)
+		turn.done(b.bulk)
+		p.sent(w, &b)
+		if err != nil {
+			return err
+		}
+		if hasBulk && !turn.may() {
+			turn.try()
+		}
+	}
+}
+
+// finish ends a stream after everything was written. The peer closes its end
+// when it has read it all.
+func (p *Peer) finish(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
+	if err := s.CloseWrite(); err != nil {
+		return err
+	}
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+	return errStreamGone
+}
+
+// takeBatch fills a batch with what is to be written next. It reports whether
+// bulk messages still wait, and whether nothing else does.
+func (p *Peer) takeBatch(b *batch, bulk bool) (onlyBulk, hasBulk bool) {
+	now := p.ps.now()
+	p.mu.Lock()
+	p.out.take(now, b, bulk)
+	onlyBulk, hasBulk = p.out.onlyBulk(), p.out.lanes[LaneBulk].len() > 0
+	p.waiting.Store(int64(p.waitingLocked()))
+	if p.room != nil {
+		close(p.room)
+		p.room = nil
+	}
+	drops := p.takeDropsLocked()
+	p.mu.Unlock()
+	p.report(drops)
+	return onlyBulk, hasBulk
+}
+
+func (p *Peer) sent(w *batchWriter, b *batch) {
+	p.stats.rpcsSent.Add(uint64(w.rpcs))
+	p.stats.bytesSent.Add(uint64(w.bytes))
+	p.stats.msgsSent.Add(uint64(len(b.msgs)))
+	p.ps.stats.rpcsSent.Add(uint64(w.rpcs))
+	p.ps.stats.messagesSent.Add(uint64(len(b.msgs)))
+}

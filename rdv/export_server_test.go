@@ -1,0 +1,4 @@
+package rdv
+
+// ReadCommand is readCommand.
+var ReadCommand = readCommand
