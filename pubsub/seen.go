@@ -49,7 +49,7 @@ func (h seenHasher) keyBytes(id []byte) (k seenKey) {
 // but the growth of a table, which is amortised and, with the usual 64 shards,
 // some microseconds. Expiry is exact to a thousandth of the time to live.
 //
-// It has one owner; now must not go back.
+// It has one owner; now may go back a little, far less than the time to live.
 type seenCache struct {
 	ttl      time.Duration
 	tick     time.Duration
@@ -167,8 +167,12 @@ func (c *seenCache) dropOldest() {
 // ticks is now in ticks since the epoch, modulo 2^16.
 func (c *seenCache) ticks(now time.Time) uint64 { return uint64(now.Sub(c.epoch)/c.tick) & 0xffff }
 
+// alive reports whether an entry is younger than the time to live. One from
+// after now is: readers look at the clock before they have the cache to
+// themselves, so that now may lie before what another has just added.
 func (c *seenCache) alive(s *seenSlot, now time.Time) bool {
-	return (c.ticks(now)-s.lo)&0xffff < uint64(c.ttl/c.tick)
+	age := int16(c.ticks(now) - s.lo)
+	return int64(age) < int64(c.ttl/c.tick)
 }
 
 // split cuts a key in two words, leaving out the 16 bits in which a slot keeps

@@ -244,3 +244,27 @@ func BenchmarkSeenHas(b *testing.B) {
 		c.has(now, h.keyBytes(id))
 	}
 }
+
+// TestSeenTimeGoesBack asks for an id with a time from before it was added, as
+// the reader of another stream does that looked at the clock earlier.
+func TestSeenTimeGoesBack(t *testing.T) {
+	c := newSeenCache(time.Minute, 100)
+	start := time.Unix(1000, 0)
+	var k seenKey
+	for i := range 100 {
+		k[0] = byte(i + 1)
+		at := start.Add(time.Duration(i) * c.tick)
+		c.add(at, k)
+		for _, back := range []time.Duration{0, 1, c.tick, 10 * c.tick} {
+			if !c.has(at.Add(-back), k) {
+				t.Errorf("id added at %v is not known %v earlier", at, back)
+			}
+			if c.add(at.Add(-back), k) {
+				t.Errorf("id added at %v is new %v earlier", at, back)
+			}
+		}
+	}
+	if c.has(start.Add(3*time.Minute), k) {
+		t.Error("an id outlives its time")
+	}
+}

@@ -181,7 +181,6 @@ func (b bench) start(name string, args ...string) (_ *process, err error) {
 	p := &process{dir: dir, started: time.Now()}
 	p.cmd = exec.Command(filepath.Join(b.points, "point-"+name), append(args, "-dir", dir)...)
 	p.cmd.Stderr = os.Stderr
-	p.cmd.Env = append(os.Environ(), "GOLOG_LOG_LEVEL=fatal") // berty's logger
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
