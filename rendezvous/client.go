@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -108,8 +109,8 @@ type Client struct {
 	closed bool
 	points map[peer.ID]*pointState
 
-	recordMu sync.Mutex // guards record and checked
-	record   ownRecord
+	recordMu sync.Mutex // guards records and checked
+	records  [numForms]ownRecord
 	checked  []byte // the host's own record, found good
 }
 
@@ -205,24 +206,32 @@ func (c *Client) checkNS(ns string) error {
 	return nil
 }
 
-// register asks once, or twice if the point turns out to be of the older kind.
+// register asks with the form of record that the point took last, and with the
+// others if it refuses: rust-libp2p ends the stream on a record that is signed
+// as the spec says, berty and py-libp2p want none that is signed.
 func (c *Client) register(ctx context.Context, point peer.ID, ns string, ttl time.Duration) (time.Duration, error) {
-	legacy := c.isLegacy(point)
-	granted, err := c.registerForm(ctx, point, ns, ttl, legacy)
-	refused := hasStatus(err, wire.InvalidSignedRecord) || hasStatus(err, wire.NotAuthorized)
-	if !c.cfg.LegacyPeerInfo || legacy || !refused {
-		return granted, err
+	first := c.formOf(point)
+	granted, err := c.registerForm(ctx, point, ns, ttl, first)
+	for form := specForm; form < numForms && mayBeForm(err) && !c.cfg.Waku; form++ {
+		if form == first || form == peerInfoForm && !c.cfg.LegacyPeerInfo ||
+			form == rustForm && hasStatus(err, wire.NotAuthorized) {
+			continue
+		}
+		if other, otherErr := c.registerForm(ctx, point, ns, ttl, form); otherErr == nil {
+			c.setPoint(point, func(s *pointState) { s.form = form })
+			return other, nil
+		}
 	}
-	old, oldErr := c.registerForm(ctx, point, ns, ttl, true)
-	if oldErr != nil {
-		return granted, err // what the point said first
-	}
-	c.setPoint(point, func(s *pointState) { s.legacy = true })
-	return old, nil
+	return granted, err // what the point said first
 }
 
-func (c *Client) registerForm(ctx context.Context, point peer.ID, ns string, ttl time.Duration, legacy bool) (time.Duration, error) {
-	rec, err := c.ownRecord(ns, legacy)
+// mayBeForm reports whether a point may have refused the form of the record.
+func mayBeForm(err error) bool {
+	return hasStatus(err, wire.InvalidSignedRecord) || hasStatus(err, wire.NotAuthorized) || errors.Is(err, ErrNoAnswer)
+}
+
+func (c *Client) registerForm(ctx context.Context, point peer.ID, ns string, ttl time.Duration, form recordForm) (time.Duration, error) {
+	rec, err := c.ownRecord(ns, form)
 	if err != nil {
 		return 0, err
 	}
@@ -328,6 +337,37 @@ func (c *Client) Discover(ctx context.Context, point peer.ID, ns string, q Query
 		return Page{}, nil
 	}
 	return page, err
+}
+
+// Pages asks for one page after the other, from q.Cookie on, and calls f with
+// each, until the end, until q.Limit records have come (zero is no limit) or
+// until f returns an error. No record comes twice. It returns the cookie to go
+// on with, also beside an error.
+//
+// A page shorter than was asked for is not the end, since points cut pages by
+// bytes: the end is one that brings nothing new, or no new cookie.
+func (c *Client) Pages(ctx context.Context, point peer.ID, ns string, q Query, f func(Page) error) ([]byte, error) {
+	seen := seenRecords{}
+	for left := q.Limit; ; {
+		ask := Query{Cookie: q.Cookie}
+		if q.Limit > 0 {
+			ask.Limit = min(left, MaxRecords)
+		}
+		page, err := c.Discover(ctx, point, ns, ask)
+		if err != nil {
+			return q.Cookie, err
+		}
+		sent := page.sent
+		page.Records = seen.fresh(page.Records)
+		if err := f(page); err != nil {
+			return q.Cookie, err
+		}
+		end := len(page.Records)+page.Dropped == 0 || page.Cookie == nil || bytes.Equal(page.Cookie, q.Cookie)
+		left -= sent
+		if q.Cookie = page.Cookie; end || q.Limit > 0 && left <= 0 {
+			return q.Cookie, nil
+		}
+	}
 }
 
 func (c *Client) discover(ctx context.Context, point peer.ID, ns string, q Query) (Page, error) {

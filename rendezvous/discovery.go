@@ -235,7 +235,7 @@ func (d *Discovery) registerOne(ctx context.Context, p peer.ID, ns string, ttl t
 	if p != d.host.ID() {
 		return d.client.Register(ctx, p, ns, ttl)
 	}
-	rec, err := d.client.ownRecord(ns, false)
+	rec, err := d.client.ownRecord(ns, specForm)
 	if err != nil {
 		return 0, err
 	}

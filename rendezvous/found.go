@@ -73,6 +73,29 @@ func (f *Found) better(old *Found) bool {
 	return cmp.Or(cmp.Compare(f.Seq, old.Seq), cmp.Compare(f.TTL, old.TTL)) > 0
 }
 
+// seenRecords tells new records from those of earlier pages: some points send
+// them again and again, however the cookie goes on.
+type seenRecords map[seenRecord]bool
+
+type seenRecord struct {
+	id  peer.ID
+	ns  string
+	seq uint64
+}
+
+// fresh returns the new ones among found, in its memory, and remembers them.
+func (s seenRecords) fresh(found []Found) []Found {
+	out := found[:0]
+	for _, f := range found {
+		k := seenRecord{f.ID, f.NS, f.Seq}
+		if !s[k] {
+			s[k] = true
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 // Merge returns one of the found per peer and namespace, the best: the highest
 // sequence number, then the longest life. The order of first appearance stays.
 func Merge(found []Found) []Found {

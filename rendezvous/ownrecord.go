@@ -21,6 +21,23 @@ const (
 	maxRegisterFrame = 64
 )
 
+// A recordForm is a way to write down where a host is.
+type recordForm uint8
+
+const (
+	specForm     recordForm = iota // signed as the spec says
+	rustForm                       // signed as rust-libp2p does, for its points
+	peerInfoForm                   // not signed, for points of before 2020
+	numForms
+)
+
+// A rustRecord is signed as rust-libp2p does.
+type rustRecord struct{ peer.PeerRecord }
+
+// Domain and Codec implement [record.Record].
+func (*rustRecord) Domain() string { return rustDomain }
+func (*rustRecord) Codec() []byte  { return []byte(rustPayloadType) }
+
 // An ownRecord is the record that this host registers with, signed for the
 // addresses it was made for.
 type ownRecord struct {
@@ -61,9 +78,13 @@ func rank(a ma.Multiaddr) int {
 	}
 }
 
-// seal signs a record with the given addresses.
-func sealRecord(key crypto.PrivKey, id peer.ID, addrs [][]byte) ([]byte, error) {
-	rec := &peer.PeerRecord{PeerID: id, Addrs: parseAddrs(addrs), Seq: peer.TimestampSeq()}
+// sealRecord signs a record with the given addresses.
+func sealRecord(key crypto.PrivKey, id peer.ID, addrs [][]byte, form recordForm) ([]byte, error) {
+	own := peer.PeerRecord{PeerID: id, Addrs: parseAddrs(addrs), Seq: peer.TimestampSeq()}
+	var rec record.Record = &own
+	if form == rustForm {
+		rec = &rustRecord{own}
+	}
 	env, err := record.Seal(rec, key)
 	if err != nil {
 		return nil, err

@@ -32,17 +32,30 @@ var errOthersRecord = errors.New("rendezvous: the record is another peer's")
 
 func badRecord(what string) error { return fmt.Errorf("%w: %s", errBadRecord, what) }
 
+// rustPayloadType and rustDomain are what rust-libp2p signs records with, and
+// all that it verifies. Other implementations verify only the spec's.
+const (
+	rustPayloadType = "/libp2p/routing-state-record"
+	rustDomain      = "libp2p-routing-state"
+)
+
+// isRustRecord reports whether an admitted record is signed as rust-libp2p
+// does.
+func isRustRecord(record []byte) bool {
+	env, err := wire.ParseEnvelope(record)
+	return err == nil && string(env.PayloadType) == rustPayloadType
+}
+
 // A signature domain belongs to a payload type: a signature for one use is
 // worth nothing in another.
 //
 // Spec: https://github.com/libp2p/specs/blob/master/RFC/0003-routing-records.md
-// The second pair is the one that rust-libp2p signs with.
 func signatureDomain(payloadType []byte) string {
 	switch string(payloadType) {
 	case "\x03\x01": // multicodec libp2p-peer-record
 		return "libp2p-peer-record"
-	case "/libp2p/routing-state-record":
-		return "libp2p-routing-state"
+	case rustPayloadType:
+		return rustDomain
 	default:
 		return ""
 	}

@@ -22,7 +22,7 @@ func FuzzRecord(f *testing.F) {
 		f.Fatal(err)
 	}
 	addr := ma.StringCast("/ip4/192.0.2.1/tcp/1").Bytes()
-	good, err := sealRecord(key, id, [][]byte{addr})
+	good, err := sealRecord(key, id, [][]byte{addr}, specForm)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -78,6 +78,9 @@ func withSession(t *testing.T, cfg Config, from string, f func(s *testSession)) 
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := h.Peerstore().Put("client", "AgentVersion", "test"); err != nil {
+			t.Fatal(err)
+		}
 		ours, theirs := net.Pipe()
 		s := &testSession{t: t, p: p, c: theirs, r: bufio.NewReader(theirs), start: time.Now(), done: make(chan struct{})}
 		s.stream = &pipeStream{Conn: ours, conn: pipeConn{peer: "client", remote: ma.StringCast(from)}}
@@ -213,6 +216,9 @@ func FuzzSession(f *testing.F) {
 	mn := mocknet.New()
 	h, err := mn.GenPeer()
 	if err != nil {
+		f.Fatal(err)
+	}
+	if err := h.Peerstore().Put("client", "AgentVersion", "test"); err != nil {
 		f.Fatal(err)
 	}
 	p, err := NewPoint(h, Config{LegacyPeerInfo: true, Waku: true, DiscoverAll: true})

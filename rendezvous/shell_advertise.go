@@ -166,7 +166,7 @@ func (d *Discovery) advertiseLoop(ctx context.Context, a *advertiser) {
 
 // addressesChanged makes a register again if its record is another one now.
 func (d *Discovery) addressesChanged(a *advertiser) {
-	rec, err := d.client.ownRecord(a.ns, false)
+	rec, err := d.client.ownRecord(a.ns, specForm)
 	if err != nil {
 		return // no address at the moment: the old ones may come back
 	}
@@ -212,7 +212,7 @@ func (d *Discovery) refresh(ctx context.Context, a *advertiser) []Result {
 	if d.cfg.Point != nil {
 		points = append(points, d.host.ID())
 	}
-	rec, _ := d.client.ownRecord(a.ns, false)
+	rec, _ := d.client.ownRecord(a.ns, specForm)
 	d.mu.Lock()
 	due := a.plan.due(time.Now(), points)
 	if len(due) > 0 {

@@ -24,7 +24,7 @@ type pointState struct {
 	idle   *clientStream // kept for the next request
 	single bool          // one request per stream, as nim and rust have it
 	proven bool          // a second request on a stream was answered
-	legacy bool          // wants PeerInfo
+	form   recordForm    // what it took last
 }
 
 // maxPoints bounds what is remembered about points.
@@ -147,11 +147,13 @@ func (c *Client) setPoint(point peer.ID, f func(*pointState)) {
 	}
 }
 
-func (c *Client) isLegacy(point peer.ID) bool {
+func (c *Client) formOf(point peer.ID) recordForm {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.points[point]
-	return p != nil && p.legacy
+	if p := c.points[point]; p != nil {
+		return p.form
+	}
+	return specForm
 }
 
 // A clientStream is a stream to a point, used by one goroutine at a time.
@@ -193,8 +195,8 @@ func (s *clientStream) abort() { _ = s.s.Reset() }
 
 // ownRecord returns what to register with: the record that identify sends as
 // well if it is short enough, else one with fewer addresses.
-func (c *Client) ownRecord(ns string, legacy bool) ([]byte, error) {
-	if c.cfg.Addrs == nil && !legacy {
+func (c *Client) ownRecord(ns string, form recordForm) ([]byte, error) {
+	if c.cfg.Addrs == nil && form == specForm {
 		if rec := c.hostRecord(); rec != nil && fits(ns, rec) {
 			return rec, nil
 		}
@@ -207,10 +209,10 @@ func (c *Client) ownRecord(ns string, legacy bool) ([]byte, error) {
 	if len(trimmed) == 0 {
 		return nil, ErrNoAddrs
 	}
-	if legacy {
+	if form == peerInfoForm {
 		return peerInfo(c.host.ID(), trimmed), nil
 	}
-	return c.sealed(trimmed)
+	return c.sealed(trimmed, form)
 }
 
 // hostRecord returns the host's own signed record if it is in order.
@@ -241,21 +243,22 @@ func (c *Client) hostRecord() []byte {
 
 // sealed returns a record with addrs, the last one if they are still the same:
 // a point need not verify again what it has verified.
-func (c *Client) sealed(addrs [][]byte) ([]byte, error) {
+func (c *Client) sealed(addrs [][]byte, form recordForm) ([]byte, error) {
 	c.recordMu.Lock()
 	defer c.recordMu.Unlock()
-	if slices.EqualFunc(c.record.addrs, addrs, bytes.Equal) {
-		return c.record.envelope, nil
+	last := &c.records[form]
+	if slices.EqualFunc(last.addrs, addrs, bytes.Equal) {
+		return last.envelope, nil
 	}
 	id := c.host.ID()
 	key := c.host.Peerstore().PrivKey(id)
 	if key == nil {
 		return nil, errors.New("rendezvous: the host has no key to sign with")
 	}
-	env, err := sealRecord(key, id, addrs)
+	env, err := sealRecord(key, id, addrs, form)
 	if err != nil {
 		return nil, fmt.Errorf("rendezvous: sign record: %w", err)
 	}
-	c.record = ownRecord{addrs: addrs, envelope: env}
+	*last = ownRecord{addrs: addrs, envelope: env}
 	return env, nil
 }

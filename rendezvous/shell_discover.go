@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
@@ -20,6 +21,8 @@ func (x *session) discover() error {
 	var cookie []byte
 	err := x.mayDiscover(now)
 	if err == nil {
+		x.learnAgent()
+		now = time.Now()
 		cookie, err = x.fill(now, page)
 	}
 	s := x.count(wire.Discover, err)
@@ -109,23 +112,21 @@ func (x *session) position(tag nsTag) (listing, error) {
 // emit returns a function that adds an entry to the page and says whether it
 // fitted in.
 func (x *session) emit(now time.Time, page *wire.Page) func(*entry) bool {
-	budget := x.budget()
-	legacy := x.p.cfg.LegacyPeerInfo && x.p.reg.isLegacy(now, x.realm, x.peer)
+	reads := x.reads(now)
 	most := uint64(x.p.cfg.MaxTTL / time.Second)
 	if x.realm == RealmWaku {
 		most = uint64(WakuTTL / time.Second)
 	}
 	var r wire.Registration
+	passed := 0
 	return func(e *entry) bool {
-		r.NS, r.Record, r.HasTTL = e.ns.name, e.record, true
-		r.TTL = min(max(uint64(x.p.reg.left(now, e)/time.Second), 1), most)
-		switch {
-		case legacy && e.form == FormSigned:
-			r.Record = peerInfoOf(e.record)
-		case !legacy && e.form == FormPeerInfo:
-			return true // passed over
+		if r.Record = reads.record(e); r.Record == nil {
+			passed++
+			return passed < maxPassedOver
 		}
-		if !page.Room(&r, cookieSize, budget) {
+		r.NS, r.HasTTL = e.ns.name, true
+		r.TTL = min(max(uint64(x.p.reg.left(now, e)/time.Second), 1), most)
+		if !page.Room(&r, cookieSize, reads.budget) {
 			return false
 		}
 		page.Add(&r)
@@ -133,13 +134,89 @@ func (x *session) emit(now time.Time, page *wire.Page) func(*entry) bool {
 	}
 }
 
-// budget returns how long an answer this peer can read.
-func (x *session) budget() int {
-	agent, err := x.p.host.Peerstore().Get(x.peer, "AgentVersion")
-	if s, ok := agent.(string); err == nil && ok && strings.HasPrefix(s, "nim-libp2p") {
-		return NimMaxAnswer
+// maxPassedOver bounds the registrations that one DISCOVER looks at and does
+// not show: they take a millisecond. The cookie goes on behind them.
+const maxPassedOver = 100_000
+
+// A reader says what a client can read. rust-libp2p and js-libp2p lose a whole
+// answer for one record whose signature they do not know how to verify.
+type reader struct {
+	budget   int  // the longest answer, in bytes
+	spec     bool // records signed as the spec says
+	rust     bool // records signed as rust-libp2p does
+	peerInfo bool // PeerInfo only
+}
+
+// record returns e as the reader can read it, or nil.
+func (r *reader) record(e *entry) []byte {
+	switch {
+	case r.peerInfo && e.form == FormSigned:
+		return peerInfoOf(e.record)
+	case r.peerInfo != (e.form == FormPeerInfo):
+		return nil
+	case r.peerInfo || r.spec && r.rust:
+		return e.record
+	case e.rust == r.rust:
+		return e.record
+	default:
+		return nil
 	}
-	return MaxAnswer
+}
+
+// reads returns what the client can read, by what it calls itself and, if that
+// says nothing, by what it has registered. Go's implementations pass over what
+// they cannot verify, so they and unknown ones are shown all.
+func (x *session) reads(now time.Time) reader {
+	r := reader{budget: MaxAnswer, spec: true, rust: true}
+	switch {
+	case strings.HasPrefix(x.agent, "nim-libp2p"):
+		r.budget = NimMaxAnswer
+	case strings.HasPrefix(x.agent, "rust-libp2p"):
+		r.spec = false
+	case strings.Contains(x.agent, "js-libp2p"):
+		r.rust = false
+	case strings.HasPrefix(x.agent, "muster"):
+	default:
+		r.spec = !x.p.reg.isRust(x.realm, x.peer)
+	}
+	r.peerInfo = x.p.cfg.LegacyPeerInfo && x.p.reg.isLegacy(now, x.realm, x.peer)
+	return r
+}
+
+// identifyWait bounds how long a stream's first DISCOVER waits for identify,
+// which runs beside it on a new connection.
+const identifyWait = time.Second
+
+// learnAgent finds out what the client calls itself, once per stream.
+func (x *session) learnAgent() {
+	if x.agentAsked {
+		return
+	}
+	x.agentAsked = true
+	if x.agent = x.storedAgent(); x.agent != "" {
+		return
+	}
+	h, ok := x.p.host.(interface{ IDService() identify.IDService })
+	if !ok {
+		return
+	}
+	timer := time.NewTimer(identifyWait)
+	defer timer.Stop()
+	select {
+	case <-h.IDService().IdentifyWait(x.s.Conn()):
+	case <-timer.C:
+	case <-x.p.ctx.Done():
+	}
+	x.agent = x.storedAgent()
+}
+
+func (x *session) storedAgent() string {
+	v, err := x.p.host.Peerstore().Get(x.peer, "AgentVersion")
+	if err != nil {
+		return ""
+	}
+	agent, _ := v.(string)
+	return agent
 }
 
 // peerInfoOf says in the older form what a signed record says.

@@ -107,22 +107,12 @@ func (d *Discovery) readPoint(point peer.ID, ns string, limit int) (found []Foun
 	cookie := d.book.cookie(time.Now(), point, ns)
 	d.mu.Unlock()
 	full := cookie == nil
-	for left := limit; left > 0; {
-		var page Page
-		page, err = d.client.Discover(d.ctx, point, ns, Query{Limit: min(left, MaxRecords), Cookie: cookie})
-		if err != nil {
-			break
-		}
+	q := Query{Limit: limit, Cookie: cookie}
+	cookie, err = d.client.Pages(d.ctx, point, ns, q, func(page Page) error {
 		full = full || page.Restarted
-		left -= page.sent
 		found = append(found, d.notSelf(page.Records)...)
-		// A point that cuts its pages by bytes sends short ones before the
-		// end, so the end is an empty page, or one without a cookie.
-		end := page.sent == 0 || page.Cookie == nil || string(page.Cookie) == string(cookie)
-		if cookie = page.Cookie; end {
-			break
-		}
-	}
+		return nil
+	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()

@@ -85,8 +85,12 @@ type session struct {
 	source  netip.Addr // for limits; invalid if it does not count
 	local   bool       // on this machine
 	rng     *rand.Rand
-	in      wire.Message
-	out     []byte // for small answers
+
+	agent      string // what the client calls itself, if that is known
+	agentAsked bool
+
+	in  wire.Message
+	out []byte // for small answers
 }
 
 func newSession(p *Point, s network.Stream, d wire.Dialect) *session {

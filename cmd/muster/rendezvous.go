@@ -321,26 +321,18 @@ func (f *rendezvousFlags) discover(ctx context.Context, e *env, ns string, limit
 	c := rendezvous.NewClient(h, f.config())
 	defer closing(c, &err)
 	n := 0
-	for {
-		q := rendezvous.Query{Cookie: cookie}
-		if limit > 0 {
-			q.Limit = min(limit-n, rendezvous.MaxRecords)
-		}
-		page, err := c.Discover(ctx, point.ID, ns, q)
-		if err != nil {
-			return rendezvousFailure(err)
-		}
+	q := rendezvous.Query{Limit: limit, Cookie: cookie}
+	cookie, err = c.Pages(ctx, point.ID, ns, q, func(page rendezvous.Page) error {
+		n += len(page.Records)
 		for _, found := range page.Records {
 			if err := f.printFound(e, found, ""); err != nil {
 				return err
 			}
 		}
-		n += len(page.Records)
-		more := len(page.Records)+page.Dropped > 0 && page.Cookie != nil && string(page.Cookie) != string(cookie)
-		cookie = page.Cookie
-		if !more || limit > 0 && n >= limit {
-			break
-		}
+		return nil
+	})
+	if err != nil {
+		return rendezvousFailure(err)
 	}
 	if f.json {
 		if err := json.NewEncoder(e.stdout).Encode(map[string]string{"cookie": hex.EncodeToString(cookie)}); err != nil {

@@ -44,6 +44,8 @@ function router() {
     globalSignaturePolicy,
     msgIdFn,
     doPX: flags.px,
+    // The default takes no peers from one whose score is below 10.
+    scoreThresholds: { acceptPXThreshold: 0 },
     allowPublishToZeroTopicPeers: true,
     maxInboundDataLength: 4 << 20,
     maxOutboundBufferSize: 64 << 20,
