@@ -151,6 +151,9 @@ func (f *pubsubFlags) config(e *env) (pubsub.Config, error) {
 	case "none":
 		policy := pubsub.StrictNoSign
 		cfg.Signatures = &policy
+		// Ours have no author, as the specification has it; those of
+		// go-libp2p-pubsub do unless it is told otherwise.
+		cfg.NoAuthor, cfg.UnsignedAuthors = true, true
 	default:
 		return cfg, usageError(fmt.Errorf("--sign %q", f.sign), "one of: strict, none")
 	}
