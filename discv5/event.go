@@ -83,3 +83,21 @@ type Stats struct {
 	TableNodes, TableAlive, TableSpares int
 	Sessions, Challenges                int
 }
+
+func (c *core) snapshot() Stats {
+	s := c.stats
+	s.ChallengesRateLimited, s.ChallengesDropped = c.challenges.droppedByRate, c.challenges.dropped
+	s.SessionsEvicted, s.NodesRefusedByNetwork = c.sessions.evicted, c.table.limited
+	s.Sessions, s.Challenges = len(c.sessions.byPeer), len(c.challenges.byPeer)
+	s.TableNodes = c.table.n
+	for i := range c.table.buckets {
+		b := &c.table.buckets[i]
+		s.TableSpares += len(b.spares)
+		for _, e := range b.entries {
+			if e.live {
+				s.TableAlive++
+			}
+		}
+	}
+	return s
+}

@@ -31,8 +31,10 @@ const (
 	// packet does not cost the result a node.
 	lookupTries = 2
 
-	// lookupDistances is how many distances one FINDNODE of a lookup asks for.
-	lookupDistances = 3
+	// lookupDistances is how many distances one FINDNODE of a lookup asks for
+	// at most. Far from the target the first fills the answer; near it the
+	// lower ones have few nodes, and among them the last of the k nearest.
+	lookupDistances = 6
 )
 
 type queryState uint8
@@ -206,20 +208,16 @@ func (l *lookup) result() []*enr.Record {
 	return out
 }
 
-// distancesTo returns the distances to ask a node at id for: that of the
-// target first, then the neighbouring ones.
+// distancesTo returns the distances to ask a node at id for. With d its
+// distance from the target, the nodes at d from it are nearer to the target
+// than itself, those below are as far, and those at d+1 farther, which counts
+// when few are near.
 func distancesTo(target, id enr.ID) []uint16 {
 	d := enr.LogDistance(target, id)
 	out := make([]uint16, 0, lookupDistances)
-	if d > 0 {
-		out = append(out, uint16(d))
-	}
-	for i := 1; len(out) < lookupDistances; i++ {
-		if d+i <= 256 {
-			out = append(out, uint16(d+i))
-		}
-		if len(out) < lookupDistances && d-i > 0 {
-			out = append(out, uint16(d-i))
+	for _, e := range [lookupDistances]int{d, d + 1, d - 1, d - 2, d - 3, d - 4} {
+		if e > 0 && e <= 256 {
+			out = append(out, uint16(e))
 		}
 	}
 	return out

@@ -47,7 +47,7 @@ type session struct {
 	current  keyset
 	previous keyset
 	next     keyset
-	since    int64 // of the current keys, Unix seconds
+	since    int64 // of the current keys, Unix milliseconds
 	member   bool  // of the table: strangers do not displace it
 
 	hot  *ciphers // of the current keys, nil if cold
@@ -129,6 +129,13 @@ func (c *sessionCache) remove(s *session) {
 	s.hot = nil
 }
 
+// drop forgets the session with at, if there is one.
+func (c *sessionCache) drop(at endpoint) {
+	if s := c.byPeer[at]; s != nil {
+		c.remove(s)
+	}
+}
+
 // setMember protects the session with at, or ends that.
 func (c *sessionCache) setMember(at endpoint, member bool) {
 	s := c.byPeer[at]
@@ -146,7 +153,7 @@ func (s *session) establish(now time.Time, k keyset) {
 	if s.current.live() {
 		s.previous = s.current
 	}
-	s.current, s.since, s.hot = k, now.Unix(), nil
+	s.current, s.since, s.hot = k, now.UnixMilli(), nil
 }
 
 // usable reports whether we may encrypt with the current keys.
@@ -156,7 +163,7 @@ func (s *session) usable(now time.Time) bool {
 
 // readable reports whether the current keys are there and not too old.
 func (s *session) readable(now time.Time) bool {
-	return s.current.live() && now.Unix()-s.since < int64(sessionLife/time.Second)
+	return s.current.live() && now.UnixMilli()-s.since < sessionLife.Milliseconds()
 }
 
 // open decrypts a message from the peer and returns the keys to answer with.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -285,11 +286,13 @@ func (n *Node) askAround() {
 }
 
 // refreshTable looks for ourselves and in the least recently refreshed bucket.
+// Before that it tries the bootnodes and the nodes that were lost not long
+// ago, which is how the parts of a broken network find each other again.
 func (n *Node) refreshTable() {
-	if n.Stats().TableNodes < bucketSize {
-		n.SeedTable()
-	}
+	n.SeedTable()
+	n.tryLost()
 	n.askAround()
+	n.askBootnode()
 	n.mu.Lock()
 	target := n.core.table.refreshTarget(time.Now())
 	n.mu.Unlock()
@@ -300,6 +303,55 @@ func (n *Node) refreshTable() {
 	}
 	if err := n.saveNodes(); err != nil {
 		n.log.Info("nodes not saved", "err", err)
+	}
+}
+
+// tryLost asks the lost nodes for those near us. An answer brings a node back
+// into the table.
+func (n *Node) tryLost() {
+	n.mu.Lock()
+	lost := recordsOf(n.core.table.recall(time.Now()))
+	n.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, r := range lost {
+		wg.Go(func() {
+			var near []int
+			for _, d := range distancesTo(n.id, r.ID()) {
+				near = append(near, int(d))
+			}
+			if found, err := n.FindNode(n.ctx, r, near...); err == nil {
+				n.offer(found)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// askBootnode asks one bootnode for our neighbours, unless one of them is
+// alive in the table. Two parts of a network that have forgotten each other
+// while a cut lasted meet again by it; in a large network it costs a bootnode
+// one request of each node in a refresh interval.
+func (n *Node) askBootnode() {
+	if len(n.cfg.Bootnodes) == 0 {
+		return
+	}
+	for _, r := range n.RandomNodes(tableBuckets*bucketSize, nil) {
+		if slices.ContainsFunc(n.cfg.Bootnodes, func(b *enr.Record) bool { return b.ID() == r.ID() }) {
+			return
+		}
+	}
+	n.mu.Lock()
+	b := n.cfg.Bootnodes[n.core.rnd.IntN(len(n.cfg.Bootnodes))]
+	n.mu.Unlock()
+	if b.ID() == n.id {
+		return
+	}
+	var distances []int
+	for _, d := range distancesTo(n.id, b.ID()) {
+		distances = append(distances, int(d))
+	}
+	if found, err := n.FindNode(n.ctx, b, distances...); err == nil {
+		n.offer(append(found, b))
 	}
 }
 

@@ -91,7 +91,7 @@ func (w *world) has(id [32]byte) bool {
 // Two halves that do not hear each other for five minutes are one network
 // again soon after.
 func TestPartitionHeals(t *testing.T) {
-	settled(t, func(t *testing.T, w *world) {
+	settled(t, func(_ *testing.T, w *world) {
 		half := map[netip.Addr]bool{}
 		for i := range len(w.nodes) / 2 {
 			half[worldAddr(i).Addr()] = true

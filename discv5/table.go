@@ -30,6 +30,12 @@ const (
 	// recheckEvery is how long a node that has not been seen alive, or did
 	// not answer last time, is left alone after a ping.
 	recheckEvery = 3 * time.Second
+
+	// maxLost is how many nodes that were alive and fell silent are
+	// remembered, for lostLife after their last answer, to be tried again:
+	// what looked like their death may have been a partition.
+	maxLost  = 16
+	lostLife = time.Hour
 )
 
 // An entry is a node in the table.
@@ -67,8 +73,9 @@ type table struct {
 	perTable  int
 	buckets   [tableBuckets]bucket
 	subnets   map[netip.Addr]int
-	n         int // entries, without spares
-	unchecked int // entries with due set
+	n         int      // entries, without spares
+	unchecked int      // entries with due set
+	lost      []*entry // were alive and left; the last to leave is last
 	rnd       *rand.Rand
 	limited   uint64             // nodes refused for their network's number
 	onMember  func(*entry, bool) // told of who comes and goes
@@ -272,7 +279,21 @@ func (t *table) failed(e *entry) (removed bool) {
 		return false
 	}
 	t.remove(e)
+	if e.live {
+		if len(t.lost) == maxLost {
+			t.lost = slices.Delete(t.lost, 0, 1)
+		}
+		t.lost = append(t.lost, e)
+	}
 	return true
+}
+
+// recall returns the nodes that were lost within the hour and are not back.
+func (t *table) recall(now time.Time) []*entry {
+	t.lost = slices.DeleteFunc(t.lost, func(e *entry) bool {
+		return now.Sub(e.seen) > lostLife || t.get(e.id()) != nil
+	})
+	return t.lost
 }
 
 // unanswered records that e did not answer and that it may not be its fault.

@@ -573,3 +573,112 @@ func TestWatch(t *testing.T) {
 		t.Error("an event after the end")
 	}
 }
+
+// rust-libp2p and js-libp2p lose a whole answer for one record whose signature
+// they cannot verify, so they are shown only theirs; all others are shown all.
+func TestClientsSeeWhatTheyCanRead(t *testing.T) {
+	_, ph := newPoint(t, rendezvous.Config{})
+	both := []string{"rust", "spec"}
+	recs := map[string]string{}
+	for _, kind := range both {
+		key := newKey(t)
+		c := dialRaw(t, hostWithKey(t, key), ph, wire.Libp2p)
+		own := peer.PeerRecord{PeerID: c.h.ID(), Seq: 1, Addrs: []ma.Multiaddr{ma.StringCast(someAddr)}}
+		rec := seal(t, key, &own)
+		if kind == "rust" {
+			rec = seal(t, key, &rustRecord{own})
+		}
+		c.wantStatus(wire.OK, register("lab", rec, 0))
+		recs[string(rec)] = kind
+	}
+	for _, tt := range []struct {
+		agent string
+		want  []string
+	}{
+		{"rust-libp2p/0.47.0", both[:1]},
+		{"js-libp2p/3.1.0 node/20", both[1:]},
+		{"nim-libp2p", both},
+		{"github.com/libp2p/go-libp2p", both},
+		{"", both}, // NewHost says muster
+	} {
+		c := dialRaw(t, newHost(t, tt.agent), ph, wire.Libp2p)
+		var got []string
+		var cookie []byte
+		for range 3 { // pages of one
+			res := c.wantStatus(wire.OK, discover("lab", 1, cookie))
+			for _, r := range res.Records {
+				got = append(got, recs[string(r.Record)])
+			}
+			cookie = res.Cookie
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s sees %v, want %v", tt.agent, got, tt.want)
+		}
+	}
+	// One that says nothing of itself is known by what it registered.
+	key := newKey(t)
+	c := dialRaw(t, hostWithKey(t, key, "something"), ph, wire.Libp2p)
+	if res := c.wantStatus(wire.OK, discover("lab", 0, nil)); len(res.Records) != 2 {
+		t.Errorf("an unknown client sees %d", len(res.Records))
+	}
+	rec := seal(t, key, &rustRecord{peer.PeerRecord{PeerID: c.h.ID(), Seq: 1, Addrs: []ma.Multiaddr{ma.StringCast(someAddr)}}})
+	c.wantStatus(wire.OK, register("other", rec, 0))
+	if res := c.wantStatus(wire.OK, discover("lab", 0, nil)); len(res.Records) != 1 || recs[string(res.Records[0].Record)] != "rust" {
+		t.Errorf("a client with rust's signature sees %d", len(res.Records))
+	}
+}
+
+// rust-libp2p's points end the stream on a record that is signed as the spec
+// says: the client signs again as they do, and remembers.
+func TestRegisterAtRust(t *testing.T) {
+	var asked []string
+	ph := foreign{single: true, answer: func(m wire.Message) *wire.Message {
+		env, err := wire.ParseEnvelope(m.Record)
+		if err != nil {
+			return nil
+		}
+		asked = append(asked, string(env.PayloadType))
+		if string(env.PayloadType) != "/libp2p/routing-state-record" {
+			return nil
+		}
+		return &wire.Message{Kind: wire.RegisterResponse, TTL: 7200, HasTTL: true}
+	}}.serve(t)
+	h := newHost(t)
+	know(h, ph)
+	c := newClient(t, h, rendezvous.ClientConfig{})
+	for range 2 {
+		if ttl, err := c.Register(t.Context(), ph.ID(), "lab", 0); err != nil || ttl != 2*time.Hour {
+			t.Fatal(ttl, err)
+		}
+	}
+	const spec, rust = "\x03\x01", "/libp2p/routing-state-record"
+	if len(asked) < 3 || asked[0] != spec || slices.Contains(asked[1:], spec) || asked[1] != rust {
+		t.Errorf("asked with %q", asked)
+	}
+}
+
+// A point whose pages repeat, as one that lists the newest first, is read once.
+func TestPagesEnd(t *testing.T) {
+	key := newKey(t)
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := sign(t, key, id, 1, someAddr)
+	n := byte(0)
+	ph := foreign{answer: func(wire.Message) *wire.Message {
+		n++
+		return &wire.Message{Kind: wire.DiscoverResponse, Cookie: []byte{n}, Records: []wire.Registration{{NS: "lab", Record: rec, TTL: 9, HasTTL: true}}}
+	}}.serve(t)
+	h := newHost(t)
+	know(h, ph)
+	found := 0
+	_, err = newClient(t, h, rendezvous.ClientConfig{}).Pages(t.Context(), ph.ID(), "lab", rendezvous.Query{Limit: 100}, func(p rendezvous.Page) error {
+		found += len(p.Records)
+		return nil
+	})
+	if err != nil || found != 1 || n != 2 {
+		t.Errorf("%d records of %d pages, %v", found, n, err)
+	}
+}

@@ -22,6 +22,7 @@ type entry struct {
 	deadline   int64 // nanoseconds since registry.base
 	seq        uint64
 	form       Form
+	rust       bool // the record is signed as rust-libp2p does
 }
 
 type namespace struct {
@@ -285,9 +286,11 @@ func (r *registry) apply(now time.Time, changes []Change) {
 // set adds the registration of c or puts it in the place of old.
 func (r *registry) set(realm *realmState, old *entry, c *Change, deadline int64) {
 	p := r.peer(realm, &c.Registration)
-	record := c.Record
+	record, rust := c.Record, false
 	if same := r.known(c.Realm, c.Peer, record); same != nil {
-		record = same.record
+		record, rust = same.record, same.rust
+	} else {
+		rust = c.Form == FormSigned && isRustRecord(record)
 	}
 	e := old
 	if e == nil {
@@ -300,7 +303,7 @@ func (r *registry) set(realm *realmState, old *entry, c *Change, deadline int64)
 	}
 	r.bytes += cost(c.NS, record)
 	gone := e.seq
-	e.record, e.form, e.seq, e.pos, e.deadline = record, c.Form, c.Seq, c.Pos, deadline
+	e.record, e.form, e.rust, e.seq, e.pos, e.deadline = record, c.Form, rust, c.Seq, c.Pos, deadline
 	p.join(c.Seq)
 	if old != nil {
 		p.retire(gone)
@@ -383,7 +386,7 @@ func (r *registry) stats(realm Realm) registryStats {
 func (r *registry) isRust(realm Realm, id peer.ID) bool {
 	if p := r.realms[realm].peers[id]; p != nil {
 		for e := range p.entries {
-			return e.form == FormSigned && isRustRecord(e.record) // they are alike
+			return e.rust // they are alike
 		}
 	}
 	return false

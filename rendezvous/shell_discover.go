@@ -118,9 +118,11 @@ func (x *session) emit(now time.Time, page *wire.Page) func(*entry) bool {
 		most = uint64(WakuTTL / time.Second)
 	}
 	var r wire.Registration
+	passed := 0
 	return func(e *entry) bool {
 		if r.Record = reads.record(e); r.Record == nil {
-			return true // passed over
+			passed++
+			return passed < maxPassedOver
 		}
 		r.NS, r.HasTTL = e.ns.name, true
 		r.TTL = min(max(uint64(x.p.reg.left(now, e)/time.Second), 1), most)
@@ -131,6 +133,10 @@ func (x *session) emit(now time.Time, page *wire.Page) func(*entry) bool {
 		return true
 	}
 }
+
+// maxPassedOver bounds the registrations that one DISCOVER looks at and does
+// not show: they take a millisecond. The cookie goes on behind them.
+const maxPassedOver = 100_000
 
 // A reader says what a client can read. rust-libp2p and js-libp2p lose a whole
 // answer for one record whose signature they do not know how to verify.
@@ -150,7 +156,7 @@ func (r *reader) record(e *entry) []byte {
 		return nil
 	case r.peerInfo || r.spec && r.rust:
 		return e.record
-	case isRustRecord(e.record) == r.rust:
+	case e.rust == r.rust:
 		return e.record
 	default:
 		return nil

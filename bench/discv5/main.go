@@ -1,7 +1,7 @@
 // Discv5 measures muster's discv5 against go-ethereum's, on the same work, in
 // the same run, and prints the ratios.
 //
-//	go run . [-run wire,net,memory,flood] [-rounds 3] [-time 1s]
+//	go run . [-run wire,net,memory,flood] [-rounds 3] [-time 1s] [-out FILE]
 //
 // The two take turns, so that what else the machine does hits both, and the
 // best of the rounds counts: the least time, the highest rate. Rates over
@@ -32,9 +32,19 @@ func main() {
 	parts := flag.String("run", "wire,net,memory,flood", "what to measure")
 	rounds := flag.Int("rounds", 3, "take turns this often and count the best")
 	span := flag.Duration("time", time.Second, "how long to measure each rate")
+	outFile := flag.String("out", "", "also write the table to this file")
 	flag.Parse()
 	log.SetDefault(log.NewLogger(log.DiscardHandler()))
 	c := config{out: os.Stdout, rounds: *rounds, span: *span}
+	if *outFile != "" {
+		f, err := os.Create(*outFile)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "discv5:", err)
+			os.Exit(1)
+		}
+		defer f.Close()
+		c.out = io.MultiWriter(os.Stdout, f)
+	}
 	if err := run(c, strings.Split(*parts, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "discv5:", err)
 		os.Exit(1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"slices"
 	"sync"
@@ -207,14 +208,58 @@ func relay(_ context.Context, s *server, n int, each int64) (figures, error) {
 }
 
 // fairness lets 100 pairs send as fast as they can, and compares what each
-// got through.
+// got through. So that the machine's own unfairness is seen beside it, it does
+// the same with 100 connections that no relay is part of.
 func fairness(_ context.Context, s *server) (figures, error) {
-	const n, warmUp, length = 100, time.Second, 10 * time.Second
-	pairs, err := s.relayedPairs(n)
+	direct, err := directPairs(fairPairs)
 	if err != nil {
 		return nil, err
 	}
-	moved := make([]atomic.Int64, n)
+	relayed, err := s.relayedPairs(fairPairs)
+	if err != nil {
+		return nil, err
+	}
+	return figures{"none": spread(direct), "spread": spread(relayed)}, nil
+}
+
+// fairPairs is how many pairs share.
+const fairPairs = 100
+
+// limitedFairness is fairness where the relay's total rate is the bottleneck.
+func limitedFairness(_ context.Context, s *server) (figures, error) {
+	relayed, err := s.relayedPairs(fairPairs)
+	if err != nil {
+		return nil, err
+	}
+	return figures{"spread": spread(relayed)}, nil
+}
+
+// directPairs connects clients to each other.
+func directPairs(n int) ([]pair, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	pairs := make([]pair, n)
+	for i := range pairs {
+		d, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		a, err := l.Accept()
+		if err != nil {
+			return nil, err
+		}
+		pairs[i] = pair{&client{d}, &client{a}}
+	}
+	return pairs, nil
+}
+
+// spread is how much more the fastest pair got through than the slowest.
+func spread(pairs []pair) float64 {
+	const warmUp, length = time.Second, 10 * time.Second
+	moved := make([]atomic.Int64, len(pairs))
 	var wg sync.WaitGroup
 	for i, p := range pairs {
 		wg.Go(func() {
@@ -238,7 +283,7 @@ func fairness(_ context.Context, s *server) (figures, error) {
 		})
 	}
 	time.Sleep(warmUp)
-	start := make([]int64, n)
+	start := make([]int64, len(pairs))
 	for i := range moved {
 		start[i] = moved[i].Load()
 	}
@@ -251,7 +296,7 @@ func fairness(_ context.Context, s *server) (figures, error) {
 		p.reset()
 	}
 	wg.Wait()
-	return figures{"spread": float64(slices.Max(got)) / float64(max(1, slices.Min(got)))}, nil
+	return float64(slices.Max(got)) / float64(max(1, slices.Min(got)))
 }
 
 // stuck opens 5,000 connections that never get anywhere: silent ones, ones

@@ -29,6 +29,7 @@ import (
 type measure struct {
 	name string
 	run  func(ctx context.Context, s *server) (figures, error)
+	args []string // of ours only, for what theirs cannot do
 }
 
 type figures map[string]float64
@@ -40,14 +41,15 @@ type line struct {
 }
 
 var measures = []measure{
-	{"lobby", waitingPeers},
-	{"pairs", pairMemory},
-	{"rate", matchRate},
-	{"latency", matchLatency},
-	{"relay1", func(ctx context.Context, s *server) (figures, error) { return relay(ctx, s, 1, 4<<30) }},
-	{"relay100", func(ctx context.Context, s *server) (figures, error) { return relay(ctx, s, 100, 60<<20) }},
-	{"fair", fairness},
-	{"stuck", stuck},
+	{"lobby", waitingPeers, nil},
+	{"pairs", pairMemory, nil},
+	{"rate", matchRate, nil},
+	{"latency", matchLatency, nil},
+	{"relay1", func(ctx context.Context, s *server) (figures, error) { return relay(ctx, s, 1, 4<<30) }, nil},
+	{"relay100", func(ctx context.Context, s *server) (figures, error) { return relay(ctx, s, 100, 60<<20) }, nil},
+	{"fair", fairness, nil},
+	{"limited", limitedFairness, []string{"--total-rate", "200M"}},
+	{"stuck", stuck, nil},
 }
 
 var lines = []line{
@@ -61,7 +63,9 @@ var lines = []line{
 	{"relay1", "gbit", "Gbit/s", "throughput, 1 pair", ""},
 	{"relay100", "cpu", "s/GB", "server CPU, 100 pairs", "ratio at most 0.35"},
 	{"relay100", "gbit", "Gbit/s", "throughput, 100 pairs", ""},
-	{"fair", "spread", "x", "fastest to slowest of 100 pairs over 10 s", "ours at most 1.5"},
+	{"limited", "spread", "x", "fastest to slowest of 100 pairs that share 200 MiB/s, over 10 s", "ours at most 1.5"},
+	{"fair", "spread", "x", "the same without a limit, where the clients are the bottleneck", "see the next"},
+	{"fair", "none", "x", "the same 100 connections without any relay", ""},
 	{"stuck", "left", "", "of 5,000 stuck connections, left after 15 s", "ours 0"},
 	{"stuck", "seconds", "s", "until the last of them was gone (15: never)", "ours at most 12"},
 	{"stuck", "fds", "", "file descriptors more than before", "ours at most 5"},
@@ -98,6 +102,9 @@ func run(ctx context.Context) error {
 		results[m.name] = map[string]map[string][]float64{}
 		for round := range *rounds {
 			for _, whose := range []string{theirs, ours} {
+				if whose == theirs && m.args != nil {
+					continue
+				}
 				fig, err := once(ctx, m, programs, whose)
 				if err != nil {
 					return fmt.Errorf("%s against %s: %w", m.name, whose, err)
@@ -118,7 +125,7 @@ func run(ctx context.Context) error {
 
 // once starts a server for one load, so that none inherits another's memory.
 func once(ctx context.Context, m measure, programs map[string]string, whose string) (_ figures, err error) {
-	s, err := startServer(ctx, programs[whose], whose)
+	s, err := startServer(ctx, programs[whose], whose, m.args)
 	if err != nil {
 		return nil, err
 	}
@@ -142,20 +149,26 @@ func report(results map[string]map[string]map[string][]float64) {
 		if by == nil {
 			continue
 		}
-		t, o := median(by[theirs]), median(by[ours])
+		t, o := "-", median(by[ours])
 		ratio := "-"
-		if t != 0 {
-			ratio = fmt.Sprintf("%.2f", o/t)
+		if v := median(by[theirs]); len(by[theirs]) > 0 {
+			t = fmt.Sprintf("%.2f", v)
+			if v != 0 {
+				ratio = fmt.Sprintf("%.2f", o/v)
+			}
 		}
 		what := l.what
 		if l.unit != "" {
 			what += ", " + l.unit
 		}
-		fmt.Printf("%-80s %10.2f %10.2f %7s  %s\n", what, t, o, ratio, l.target)
+		fmt.Printf("%-80s %10s %10.2f %7s  %s\n", what, t, o, ratio, l.target)
 	}
 }
 
 func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
 	v = slices.Sorted(slices.Values(v))
 	return v[len(v)/2]
 }

@@ -20,7 +20,7 @@ type server struct {
 	addr string
 }
 
-func startServer(ctx context.Context, program, whose string) (*server, error) {
+func startServer(ctx context.Context, program, whose string, extra []string) (*server, error) {
 	s := &server{}
 	if whose == theirs {
 		// It cannot choose a port itself.
@@ -38,7 +38,8 @@ func startServer(ctx context.Context, program, whose string) (*server, error) {
 		}
 		return s, s.listening(ctx)
 	}
-	s.cmd = exec.CommandContext(ctx, program, "rdv", "serve", "--listen", "127.0.0.1:0", "--max-waiting-per-source", "-1")
+	args := append([]string{"rdv", "serve", "--listen", "127.0.0.1:0", "--max-waiting-per-source", "-1"}, extra...)
+	s.cmd = exec.CommandContext(ctx, program, args...)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

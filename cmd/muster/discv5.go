@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -108,17 +109,29 @@ func parseAddrPorts(flag string, in []string) ([]netip.AddrPort, error) {
 		if strings.HasPrefix(s, ":") {
 			s = "0.0.0.0" + s
 		}
-		ap, err := netip.ParseAddrPort(s)
+		ap, err := parseAddrPort(s)
 		if err != nil {
-			a, err := netip.ParseAddr(s)
-			if err != nil {
-				return nil, usageError(fmt.Errorf("%s %s is not an address and a port", flag, s), "write it like 203.0.113.7:9000 or [2001:db8::7]:9000")
-			}
-			ap = netip.AddrPortFrom(a, 0)
+			return nil, usageError(fmt.Errorf("%s %s is not an address and a port", flag, s), "write it like 203.0.113.7:9000 or [2001:db8::7]:9000")
 		}
 		out = append(out, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
 	}
 	return out, nil
+}
+
+// parseAddrPort reads an address with or without a port, or a host's name
+// with one.
+func parseAddrPort(s string) (netip.AddrPort, error) {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap, nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a, 0), nil
+	}
+	a, err := net.ResolveUDPAddr("udp", s)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return a.AddrPort(), nil
 }
 
 // requestError gives the error of a request its exit code.
@@ -164,8 +177,13 @@ func newDiscv5ListenCmd(e *env) *cobra.Command {
 func (f *discv5Flags) report(ctx context.Context, e *env, n *discv5.Node) error {
 	events, cancel := n.Subscribe(1024)
 	defer cancel()
-	if err := printRecord(e, n.LocalRecord(), f.asJSON); err != nil {
+	r := n.LocalRecord()
+	if err := printRecord(e, r, f.asJSON); err != nil {
 		return err
+	}
+	_, have4 := r.UDPEndpoint4()
+	if _, have6 := r.UDPEndpoint6(); !have4 && !have6 {
+		fmt.Fprintln(e.stderr, "muster: the record names no address yet: say --advertise HOST, or wait until other nodes agree on one")
 	}
 	enc := json.NewEncoder(e.stdout)
 	for {

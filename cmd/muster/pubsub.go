@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -44,13 +45,14 @@ type pubsubFlags struct {
 	floodsub bool
 	maxSize  int
 	verbose  bool
+	find     findFlags
 }
 
 func (f *pubsubFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.peers, "peer", nil, "multiaddr of a peer, ending in /p2p/ID; may be repeated")
 	fl.StringArrayVar(&f.points, "point", nil, "multiaddr of a rendezvous point to find peers at, ending in /p2p/ID; may be repeated")
-	fl.StringVar(&f.ns, "namespace", "", "namespace to find peers in (default: floodsub:TOPIC, as go-libp2p has it)")
+	fl.StringVar(&f.ns, "ns", "", "namespace to find peers in (default: floodsub:TOPIC, as go-libp2p has it)")
 	fl.BoolVar(&f.waku, "waku", false, "speak the Waku dialect with the points")
 	fl.StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen on; may be repeated")
 	fl.StringVar(&f.key, "key", "", "identity file, made if it is not there (default: a new identity)")
@@ -59,6 +61,7 @@ func (f *pubsubFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.floodsub, "floodsub", false, "speak floodsub only")
 	fl.IntVar(&f.maxSize, "max-size", pubsub.DefaultMaxMessageSize, "the longest RPC in bytes, both ways")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "say on stderr what goes on")
+	f.find.add(cmd)
 }
 
 // A session is a host that speaks pubsub.
@@ -86,13 +89,13 @@ func (f *pubsubFlags) open(e *env) (*session, error) {
 		return nil, err
 	}
 	if f.ns != "" && len(points) == 0 {
-		return nil, usageError(errors.New("--namespace without a point to ask"), "name one with --point")
+		return nil, usageError(errors.New("--ns without a point to ask"), "name one with --point")
 	}
 	listen, err := parseAddrs(f.listen)
 	if err != nil {
 		return nil, err
 	}
-	key, err := hostKey(f.key)
+	key, err := f.find.identity(f.key)
 	if err != nil {
 		return nil, err
 	}
@@ -241,6 +244,23 @@ func (s *session) stay(ctx context.Context, pi peer.AddrInfo) {
 			return
 		}
 	}
+}
+
+// meet finds peers by discv5 and stays connected to them until ctx is done; wait
+// returns when that has ended.
+func (s *session) meet(ctx context.Context, f *findFlags) (wait func() error, err error) {
+	var wg sync.WaitGroup
+	found, err := f.find(ctx, s.host, func(pi peer.AddrInfo) {
+		wg.Go(func() { s.stay(ctx, pi) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := found()
+		wg.Wait()
+		return err
+	}, nil
 }
 
 // dial connects to the peers once; it fails if none can be reached.

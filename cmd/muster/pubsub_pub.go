@@ -34,8 +34,8 @@ is in the topic, and ends when everything has been sent to at least one.`,
 			if err != nil {
 				return err
 			}
-			if len(f.peers)+len(f.points)+len(f.listen) == 0 {
-				return usageError(errors.New("nobody to publish to"), "name a peer with --peer, find one with --point, or wait for one with --listen")
+			if len(f.peers)+len(f.points)+len(f.find.bootnodes)+len(f.listen) == 0 {
+				return usageError(errors.New("nobody to publish to"), "name a peer with --peer, find one with --point or --bootnode, or wait for one with --listen")
 			}
 			return runPub(cmd.Context(), e, &f, args[0], wait, asJSON, next)
 		},
@@ -101,6 +101,16 @@ func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time
 	if err := s.dial(ctx); err != nil {
 		return err
 	}
+	fctx, cancel := context.WithCancel(ctx)
+	found, err := s.meet(fctx, &f.find)
+	if err != nil {
+		cancel()
+		return err
+	}
+	defer func() {
+		cancel()
+		err = errors.Join(err, found())
+	}()
 	if err := awaitPeer(ctx, t, wait); err != nil {
 		return err
 	}

@@ -82,6 +82,14 @@ func runSub(ctx context.Context, e *env, f *pubsubFlags, topics []string, count 
 	for _, pi := range s.peers {
 		wg.Go(func() { s.stay(ctx, pi) })
 	}
+	found, err := s.meet(ctx, &f.find)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		cancel()
+		err = errors.Join(err, found())
+	}()
 	msgs := make(chan *pubsub.Message)
 	for _, sub := range subs {
 		wg.Go(func() {

@@ -80,7 +80,7 @@ func TestPubSub(t *testing.T) {
 // Peers that know nothing of each other meet at a point.
 func TestPubSubFindsPeersAtAPoint(t *testing.T) {
 	point := startPoint(t)
-	for _, extra := range [][]string{nil, {"--namespace", "lab"}} {
+	for _, extra := range [][]string{nil, {"--ns", "lab"}} {
 		flags := append([]string{"--point", point}, extra...)
 		_, out := start(t, append([]string{"sub", "news", "-n", "1"}, flags...)...)
 		muster1(t, "", append([]string{"pub", "news", "found you"}, flags...)...)

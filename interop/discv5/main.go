@@ -8,6 +8,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -27,6 +28,7 @@ func run(ctx context.Context, args []string) int {
 	fs := flag.NewFlagSet("discv5", flag.ContinueOnError)
 	only := fs.String("only", "", "comma-separated part of: suite, cli, geth, chainsafe, sigp")
 	control := fs.Bool("control", false, "also run the foreign peers against each other, to see whose fault a failure is")
+	outFile := fs.String("out", "", "also write the report to this file")
 	verbose := fs.Bool("v", false, "pass on what the peers say on stderr")
 	if err := fs.Parse(args); err != nil {
 		return 2
@@ -40,7 +42,16 @@ func run(ctx context.Context, args []string) int {
 		return 1
 	}
 	b := &builder{ctx: ctx, dir: dir, out: filepath.Join(dir, "target"), verbose: *verbose}
-	r := &report{start: time.Now()}
+	r := &report{start: time.Now(), out: os.Stdout}
+	if *outFile != "" {
+		f, err := os.Create(*outFile)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer f.Close()
+		r.out = io.MultiWriter(os.Stdout, f)
+	}
 
 	if wants("suite") {
 		r.section("go-ethereum v1.17.10: devp2p discv5 test against muster discv5 listen")
@@ -72,31 +83,31 @@ func run(ctx context.Context, args []string) int {
 // report prints a line per check and counts them.
 type report struct {
 	start                 time.Time
-	prefix                string
+	out                   io.Writer
 	passed, failed, skips int
 }
 
-func (r *report) section(title string) { fmt.Printf("# %s\n", title) }
+func (r *report) section(title string) { fmt.Fprintf(r.out, "# %s\n", title) }
 
 // check prints the verdict on one thing; err nil means that it holds.
 func (r *report) check(name string, err error) bool {
 	if err != nil {
 		r.failed++
-		fmt.Printf("FAIL  %s: %v\n", name, err)
+		fmt.Fprintf(r.out, "FAIL  %s: %v\n", name, err)
 		return false
 	}
 	r.passed++
-	fmt.Printf("ok    %s\n", name)
+	fmt.Fprintf(r.out, "ok    %s\n", name)
 	return true
 }
 
 func (r *report) skip(name string, why error) {
 	r.skips++
-	fmt.Printf("SKIP  %s: %v\n", name, why)
+	fmt.Fprintf(r.out, "SKIP  %s: %v\n", name, why)
 }
 
 func (r *report) end() int {
-	fmt.Printf("# %d ok, %d failed, %d skipped in %v\n", r.passed, r.failed, r.skips, time.Since(r.start).Round(time.Second))
+	fmt.Fprintf(r.out, "# %d ok, %d failed, %d skipped in %v\n", r.passed, r.failed, r.skips, time.Since(r.start).Round(time.Second))
 	if r.failed > 0 {
 		return 1
 	}

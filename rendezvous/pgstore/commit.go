@@ -33,12 +33,12 @@ func (t *transaction) finish(err error) {
 // transaction is certain not to be committed.
 var errLost = errors.New("pgstore: connection lost")
 
-// commit commits the pending transaction and applies it. An error means that
-// the connection is lost and the transaction is still pending.
+// commit commits the first pending transaction and applies it. An error means
+// that the connection is lost and the transaction is still pending.
 func (o *owner) commit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Timeout)
 	defer cancel()
-	t := o.pending
+	t := o.pending[0]
 	t.changes, t.asked = nil, false
 	base, err := o.begin(ctx, t)
 	if err == nil && base > o.last {
@@ -57,7 +57,7 @@ func (o *owner) commit(ctx context.Context) error {
 		return err
 	}
 	// The database refused, and the connection stands.
-	o.pending = nil
+	o.pending = o.pending[1:]
 	t.finish(fmt.Errorf("pgstore: commit: %w", refusal(err)))
 	if _, err := o.db.Exec(ctx, "rollback"); err != nil {
 		return err
@@ -168,7 +168,7 @@ func (o *owner) write(ctx context.Context, t *transaction) error {
 
 // succeed applies a transaction that is committed and answers its callers.
 func (o *owner) succeed(t *transaction) {
-	o.pending = nil
+	o.pending = o.pending[1:]
 	o.counts.commits.Add(1)
 	o.counts.changes.Add(uint64(len(t.changes)))
 	o.last = t.last()
@@ -180,7 +180,7 @@ func (o *owner) succeed(t *transaction) {
 // commits it again if it was not committed. Those who no longer wait are left
 // out then.
 func (o *owner) settle(ctx context.Context) error {
-	t := o.pending
+	t := o.pending[0]
 	if t.asked {
 		o.counts.settled.Add(1)
 		committed, err := o.committed(ctx, t)
@@ -193,7 +193,7 @@ func (o *owner) settle(ctx context.Context) error {
 	}
 	t.calls = waiting(t.calls)
 	if len(t.calls) == 0 {
-		o.pending = nil
+		o.pending = o.pending[1:]
 		return nil
 	}
 	return o.commit(ctx)

@@ -27,7 +27,7 @@ type owner struct {
 	last    uint64    // the highest position that was applied
 	told    bool      // a notification of another point came
 	batch   []rendezvous.Change
-	pending *transaction // taken, and neither committed nor given up
+	pending []*transaction // taken, and neither committed nor given up; the first may be in doubt
 
 	gatherer *groupcommit.Gatherer[work]
 	rested   bool // it has waited since the last commit
@@ -47,8 +47,8 @@ func (o *owner) run(ctx context.Context) {
 			o.setAway(err)
 		}
 	}
-	if o.pending != nil {
-		o.pending.finish(o.lastWord())
+	for _, t := range o.pending {
+		t.finish(o.lastWord())
 	}
 }
 
@@ -69,10 +69,10 @@ func (o *owner) running() bool {
 	}
 }
 
-// step does one thing: settles what is pending, commits a group, or follows. An
+// step does one thing: settles what is pending, takes a group, or follows. An
 // error means that the connection is lost.
 func (o *owner) step(ctx context.Context) error {
-	if o.pending != nil {
+	if len(o.pending) > 0 {
 		return o.settle(ctx)
 	}
 	if o.queue.Len() > 0 {
@@ -127,37 +127,41 @@ func (o *owner) wait(ctx context.Context) error {
 
 // work does what a group of callers wants.
 func (o *owner) work(ctx context.Context, group []*groupcommit.Call[work]) error {
-	t := &transaction{}
+	var drops []*groupcommit.Call[work]
+	size := 0
 	for _, c := range group {
-		if c.Value.dropped == nil {
-			t.calls = append(t.calls, c)
+		n := len(c.Value.changes)
+		switch {
+		case n == 0:
+			drops = append(drops, c)
 			continue
+		case len(o.pending) == 0 || size+n > changeLimit:
+			o.pending, size = append(o.pending, &transaction{}), 0
 		}
-		if err := o.drop(ctx, c); err != nil {
-			o.pending = t // with no position yet: it is begun anew
-			t.calls = append(t.calls, remaining(group, c)...)
+		t := o.pending[len(o.pending)-1]
+		t.calls = append(t.calls, c)
+		size += n
+	}
+	for len(o.pending) > 0 {
+		if err := o.commit(ctx); err != nil {
+			refuse(drops)
 			return err
 		}
 	}
-	if len(t.calls) == 0 {
-		return nil
+	for i, c := range drops {
+		if err := o.drop(ctx, c); err != nil {
+			refuse(drops[i+1:])
+			return err
+		}
 	}
-	o.pending = t
-	return o.commit(ctx)
+	return nil
 }
 
-// remaining returns the changes among the calls behind c.
-func remaining(group []*groupcommit.Call[work], c *groupcommit.Call[work]) (calls []*groupcommit.Call[work]) {
-	behind := false
-	for _, g := range group {
-		if behind && g.Value.dropped == nil {
-			calls = append(calls, g)
-		} else if behind {
-			g.Finish(rendezvous.ErrUnavailable) // Expire is called again
-		}
-		behind = behind || g == c
+// refuse answers calls of Expire, which comes again.
+func refuse(calls []*groupcommit.Call[work]) {
+	for _, c := range calls {
+		c.Finish(rendezvous.ErrUnavailable)
 	}
-	return calls
 }
 
 // reconnect connects again, with pauses that grow. It returns false when the
@@ -165,7 +169,7 @@ func remaining(group []*groupcommit.Call[work], c *groupcommit.Call[work]) (call
 func (o *owner) reconnect(ctx context.Context) bool {
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		err := o.connect(ctx)
-		if err == nil && o.pending == nil { // else it is settled first: it may be among the others
+		if err == nil && len(o.pending) == 0 { // else that is settled first: it may be among the others
 			err = o.follow(ctx)
 		}
 		if err == nil {

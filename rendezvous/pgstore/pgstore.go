@@ -63,6 +63,10 @@ const (
 	// groupLimit is how many Commits share a transaction.
 	groupLimit = 512
 
+	// changeLimit is how many changes a transaction has, unless one Commit has
+	// more: some 50 ms of work, far below the Timeout.
+	changeLimit = 4096
+
 	// gatherLimit bounds how long a transaction waits for company.
 	gatherLimit = 5 * time.Millisecond
 

@@ -127,6 +127,32 @@ func testGroups(t *testing.T, m Maker) {
 	o.commit(t) // nothing to do is no error
 }
 
+// A peer that leaves all of its names is one Commit of a thousand changes; many
+// may do so at once.
+func testLarge(t *testing.T, m Maker) {
+	o := open(t, m.Place(t)(), rendezvous.Meta{})
+	const peers, names = 16, 1000
+	var wg sync.WaitGroup
+	for p := range peers {
+		wg.Go(func() {
+			var in, out []rendezvous.Change
+			for i := range names {
+				c := Registration("ns"+strconv.Itoa(i), p, 1, time.Hour)
+				in, out = append(in, c), append(out, Removal(c.Key))
+			}
+			for _, changes := range [][]rendezvous.Change{in, out[:names-1]} {
+				if err := o.Commit(t.Context(), changes); err != nil {
+					t.Errorf("Commit of %d changes: %v", len(changes), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(o.Live()); n != peers {
+		t.Errorf("%d registrations are left, want %d", n, peers)
+	}
+}
+
 func testRemoveUnknown(t *testing.T, m Maker) {
 	place := m.Place(t)
 	o := open(t, place(), rendezvous.Meta{})

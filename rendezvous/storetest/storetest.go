@@ -46,6 +46,7 @@ func Run(t *testing.T, m Maker) {
 		{"CommitIsApplied", testCommitIsApplied, false},
 		{"Verbatim", testVerbatim, false},
 		{"Groups", testGroups, false},
+		{"Large", testLarge, false},
 		{"RemoveUnknown", testRemoveUnknown, false},
 		{"Expire", testExpire, false},
 		{"ExpireBesideRefresh", testExpireBesideRefresh, false},
