@@ -26,6 +26,7 @@ var layers = map[string]int{
 	"rendezvous/wire":        0,
 	"rdv/wire":               0,
 	"pubsub/pb":              0,
+	"pubsub/timecache":       0,
 	"pubsub/wire":            0,
 	"link/wire":              0,
 	"internal/simnet":        0,

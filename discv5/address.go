@@ -117,3 +117,12 @@ func declares(r *enr.Record, addr netip.AddrPort) bool {
 	ap, ok := r.UDPEndpoint6()
 	return ok && ap == addr
 }
+
+// sameEndpoints reports whether two records name the same UDP endpoints.
+func sameEndpoints(a, b *enr.Record) bool {
+	a4, _ := a.UDPEndpoint4()
+	b4, _ := b.UDPEndpoint4()
+	a6, _ := a.UDPEndpoint6()
+	b6, _ := b.UDPEndpoint6()
+	return a4 == b4 && a6 == b6
+}

@@ -19,7 +19,7 @@ func TestJunkFlood(t *testing.T) {
 		rate, span = 5_000, 5*time.Second
 		t.Log("5 s of 5,000/s instead of 30 s of 50,000/s: -short or -race")
 	}
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		const known = 50
 		var peers []*rawPeer
 		for n := range known {

@@ -276,11 +276,10 @@ func (p *rawPeer) ping() bool {
 	return p.tryAwait(wire.KindPong, m.ReqID) != nil
 }
 
-// serve answers the target's requests until the socket is closed: with what
-// answer sends, or if it returns false, honestly. The peer is serve's alone
-// from then on.
+// serve answers the target's requests until the socket is closed or its read
+// deadline has passed: with what answer sends, or if it returns false,
+// honestly. The peer is serve's alone until then.
 func (p *rawPeer) serve(answer func(m *wire.Message, from netip.AddrPort) bool) {
-	_ = p.conn.SetReadDeadline(time.Time{}) // an open socket
 	b := make([]byte, 2048)
 	for {
 		n, from, err := p.conn.ReadFromUDPAddrPort(b)
@@ -291,7 +290,7 @@ func (p *rawPeer) serve(answer func(m *wire.Message, from netip.AddrPort) bool) 
 		if m == nil || answer != nil && answer(m, from) {
 			continue
 		}
-		switch m.Kind {
+		switch m.Kind { //nolint:exhaustive // a peer that answers some kinds
 		case wire.KindPing:
 			p.reply(&wire.Message{Kind: wire.KindPong, ReqID: m.ReqID, Seq: p.record.Seq(), To: from})
 		case wire.KindFindNode:

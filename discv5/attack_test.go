@@ -3,6 +3,7 @@ package discv5_test
 import (
 	"bytes"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,23 +23,26 @@ type siege struct {
 	at   netip.AddrPort
 
 	packets, bytes, largest atomic.Int64 // that the node has sent
+
+	served sync.WaitGroup
 }
 
 var castle = netip.MustParseAddrPort("192.0.2.1:30303")
 
 // besiege runs f in a bubble with a node whose Config is cfg; key, socket and
 // endpoint are set here.
-func besiege(t *testing.T, cfg discv5.Config, f func(*siege)) {
+func besiege(t *testing.T, cfg discv5.Config, f func(*testing.T, *siege)) {
 	t.Helper()
 	cfg.Advertise = []netip.AddrPort{castle}
 	siegeOf(t, cfg, func(c *simnet.UDPConn) discv5.PacketConn { return c }, f)
 }
 
 // siegeOf is besiege with the endpoint left open and the socket dressed up.
-func siegeOf(t *testing.T, cfg discv5.Config, dress func(*simnet.UDPConn) discv5.PacketConn, f func(*siege)) {
+func siegeOf(t *testing.T, cfg discv5.Config, dress func(*simnet.UDPConn) discv5.PacketConn, f func(*testing.T, *siege)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &siege{t: t, at: castle}
+		defer s.served.Wait() // a bubble's clock stops when its root ends
 		s.net = simnet.New(simnet.Config{Seed: 1, Link: simnet.Delay(10 * time.Millisecond), Tap: s.count, Queue: 4096})
 		defer s.net.Close()
 		conn, err := s.net.Host(castle.Addr()).ListenUDP(castle.Port())
@@ -54,8 +58,24 @@ func siegeOf(t *testing.T, cfg discv5.Config, dress func(*simnet.UDPConn) discv5
 				t.Error(err)
 			}
 		}()
-		f(s)
+		time.Sleep(time.Second) // it has looked around
+		f(t, s)
 	})
+}
+
+// serve lets p answer by itself from now on; see rawPeer.serve. The returned
+// function ends that.
+func (s *siege) serve(p *rawPeer, answer func(*wire.Message, netip.AddrPort) bool) (halt func()) {
+	_ = p.conn.SetReadDeadline(time.Time{}) // an open socket
+	done := make(chan struct{})
+	s.served.Go(func() {
+		defer close(done)
+		p.serve(answer)
+	})
+	return func() {
+		_ = p.conn.SetReadDeadline(time.Now()) // an open socket
+		<-done
+	}
 }
 
 func (s *siege) count(d simnet.Datagram) simnet.Fate {
@@ -87,7 +107,7 @@ func (s *siege) known(n int) *rawPeer {
 // "a packet from a stranger costs at most one WHOAREYOU, never larger than
 // what it answers" (threats D1; devp2p discv5-wire.md, "WHOAREYOU Packet").
 func TestStrangerGetsOneSmallAnswer(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		p := s.peer(1)
 		for _, tt := range []struct {
 			name    string
@@ -132,11 +152,11 @@ func (p *rawPeer) headerLen() int { return wire.MinMessagePacket - 16 }
 func TestChallengesAreRationed(t *testing.T) {
 	const span = 10 // seconds
 	t.Run("one address", func(t *testing.T) {
-		besiege(t, discv5.Config{}, func(s *siege) {
+		besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 			p := s.peer(1)
 			s.sent()
 			for i := range span * 1000 {
-				p.conn.Close()
+				_ = p.conn.Close() // never fails
 				from := netip.AddrPortFrom(worldAddr(1).Addr(), uint16(1024+i%50_000))
 				s.net.Inject(from, s.at, p.random())
 				time.Sleep(time.Millisecond)
@@ -148,7 +168,7 @@ func TestChallengesAreRationed(t *testing.T) {
 		})
 	})
 	t.Run("many addresses", func(t *testing.T) {
-		besiege(t, discv5.Config{}, func(s *siege) {
+		besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 			p := s.peer(1)
 			s.sent()
 			for i := range span * 2000 {
@@ -169,7 +189,7 @@ func TestChallengesAreRationed(t *testing.T) {
 // A second packet while a challenge is pending gets the identical WHOAREYOU:
 // nothing is computed or kept for it.
 func TestPendingChallengeIsRepeated(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		p := s.peer(1)
 		first := p.challenged()
 		if again := p.challenged(); again != first {
@@ -196,7 +216,7 @@ func TestHandshakeInAnothersName(t *testing.T) {
 		{"a message that does not decrypt", func(_, _ *rawPeer) shake { return shake{garbage: true} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			besiege(t, discv5.Config{}, func(s *siege) {
+			besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 				victim, p := s.known(1), s.peer(2)
 				ch := p.challenged()
 				how := tt.how(p, victim)
@@ -224,7 +244,7 @@ func TestHandshakeInAnothersName(t *testing.T) {
 // "handshakes verified only with a live challenge": an answer that comes
 // after the challenge has died is not looked at.
 func TestHandshakeAfterItsTime(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		p := s.peer(1)
 		ch := p.challenged()
 		time.Sleep(3 * time.Second) // HandshakeTimeout is 2 s
@@ -240,7 +260,7 @@ func TestHandshakeAfterItsTime(t *testing.T) {
 // A challenge is used up by a session: the same handshake packet again does
 // not make another one.
 func TestHandshakeIsNotReplayed(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		p := s.peer(1)
 		ping := &wire.Message{Kind: wire.KindPing, ReqID: p.reqID()}
 		packet := p.handshake(p.challenged(), ping, shake{})
@@ -259,7 +279,7 @@ func TestHandshakeIsNotReplayed(t *testing.T) {
 // "a session is kept until its successor has proved itself": what a spoofer
 // can send in a peer's name does not disturb the peer.
 func TestSpoofedJunkKeepsTheSession(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		victim := s.known(1)
 		for range 100 {
 			s.net.Inject(victim.conn.AddrPort(), s.at, victim.random())
@@ -287,8 +307,13 @@ func TestSpoofedJunkKeepsTheSession(t *testing.T) {
 // state": after a thousand of them the node has sent at most challenges, and
 // both sides still speak under the same keys.
 func TestMangledPacketsChangeNothing(t *testing.T) {
-	besiege(t, discv5.Config{}, func(s *siege) {
-		p := s.known(1)
+	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
+		member := s.known(2)
+		s.serve(member, nil)
+		time.Sleep(10 * time.Second) // it has been found alive
+		p := s.peer(1)
+		p.record = signedRecord(t, p.key, 1, netip.AddrPort{}) // never to be pinged
+		p.connect()
 		good := p.seal(&wire.Message{Kind: wire.KindTalkReq, ReqID: p.reqID(), Protocol: []byte("p"), Payload: []byte("hello")})
 		before := tableIDs(s.node)
 		seq := s.node.LocalRecord().Seq()

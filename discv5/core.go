@@ -28,9 +28,15 @@ const (
 	// sweepEvery is how often unused ciphers are dropped.
 	sweepEvery = 30 * time.Second
 
-	// firstRefresh is the first interval of the refresh loop. It doubles up
-	// to the configured one: a young network settles in a minute.
-	firstRefresh = time.Second
+	// firstRefresh is the first interval of the refresh loop. It triples up
+	// to the configured one: a young network settles in a minute, and costs
+	// little afterwards.
+	firstRefresh  = 2 * time.Second
+	refreshGrowth = 3
+
+	// recountEvery is how often votes are counted at most, while the record
+	// has no endpoint.
+	recountEvery = time.Second
 
 	// randomContent is how long the content of a packet that only asks for a
 	// handshake is: as long as a short message, so that it does not stand out.
@@ -65,6 +71,7 @@ type core struct {
 	waiting requestList // due after the response time-out
 	partial requestList // due after the grace for the rest of NODES
 
+	moved   int64         // when the local record's endpoint changed, Unix seconds
 	heard   time.Time     // last authenticated message
 	ready   bool          // populated: nodes that contact us may come in
 	early   []*enr.Record // that called before
@@ -76,6 +83,7 @@ type core struct {
 	refresh time.Time
 	every   time.Duration // interval of refresh, growing
 	vote    time.Time
+	recount time.Time // of the votes, at the earliest
 }
 
 type coreConfig struct {
@@ -433,7 +441,7 @@ func (c *core) handleFindNode(s *session, k *keyset, m *wire.Message) {
 		}
 	}
 	c.found = c.table.atDistances(c.found[:0], m.Distances, maxNodesRecords-len(records), func(e *entry) bool {
-		return e.live && e.id() != s.at.id && relayable(s.at.addr.Addr(), e.addr.Addr())
+		return e.live && relayable(s.at.addr.Addr(), e.addr.Addr())
 	})
 	for _, e := range c.found {
 		records = append(records, e.record.Bytes())
@@ -543,7 +551,7 @@ func (c *core) begin(now time.Time, r *request, record *enr.Record, addr netip.A
 func (c *core) dispatch(now time.Time, r *request) {
 	to := r.to
 	s := c.sessions.get(to.at)
-	if !s.usable(now) {
+	if !s.usable(now) || s.since <= c.moved {
 		if to.handshake == nil {
 			c.probe(now, r)
 		} else {
@@ -730,17 +738,15 @@ func (c *core) answered(now time.Time, r *request) {
 	if e != nil && e.addr == at.addr {
 		c.table.seen(now, e, r.kind == wire.KindPing)
 	}
-	switch r.kind {
-	case wire.KindPing:
+	if r.kind == wire.KindPing {
 		c.votes.add(now, at, r.endpoint)
 		if e != nil {
 			c.fetch(now, e, r.seq)
 		}
 		c.checkVote(now, false)
-	case wire.KindFindNode:
-		if r.done == nil && r.records > 0 { // fetch's
-			c.out.jobs = append(c.out.jobs, &job{kind: jobRecord, at: at, packet: r.answer})
-		}
+	}
+	if r.kind == wire.KindFindNode && r.done == nil && r.records > 0 { // fetch's
+		c.out.jobs = append(c.out.jobs, &job{kind: jobRecord, at: at, packet: r.answer})
 	}
 }
 
@@ -829,7 +835,7 @@ func (c *core) tick(now time.Time, out *outbox) time.Time {
 	}
 	if !c.refresh.After(now) {
 		out.refresh = true
-		c.every = min(2*c.every, c.cfg.refreshInterval)
+		c.every = min(refreshGrowth*c.every, c.cfg.refreshInterval)
 		c.refresh = now.Add(c.every)
 	}
 	if !c.vote.After(now) {
@@ -873,9 +879,10 @@ func (c *core) expire(now time.Time, r *request) {
 // elsewhere. Between the regular times it does so only for a record that has
 // no endpoint at all, with which nobody can find us.
 func (c *core) checkVote(now time.Time, regular bool) {
-	if !c.cfg.autoUpdate {
+	if !c.cfg.autoUpdate || len(c.votes.votes) < minVoters || !regular && now.Before(c.recount) {
 		return
 	}
+	c.recount = now.Add(recountEvery)
 	for _, v4 := range [...]bool{true, false} {
 		var have netip.AddrPort
 		var ok bool

@@ -26,6 +26,11 @@ const (
 	// that the specification recommends for a request.
 	lookupPatience = 500 * time.Millisecond
 
+	// lookupTries is how often a node is asked that does not answer: a second
+	// time at the end, when it would be one of the k nearest, so that a lost
+	// packet does not cost the result a node.
+	lookupTries = 2
+
 	// lookupDistances is how many distances one FINDNODE of a lookup asks for.
 	lookupDistances = 3
 )
@@ -44,8 +49,13 @@ const (
 type candidate struct {
 	record *enr.Record
 	state  queryState
-	sent   time.Time
+	sent   time.Time // the last query
+	tries  int
+	open   int // queries that have neither been answered nor failed
 }
+
+// again reports whether c, which is slow, may be asked once more.
+func (c *candidate) again() bool { return c.state == querySlow && c.tries < lookupTries }
 
 // A lookup is the search for the nodes nearest to a target. It says whom to
 // ask next and is told what came back.
@@ -86,19 +96,25 @@ func (l *lookup) next(now time.Time) (c *candidate, wake time.Time) {
 		width = lookupMaxWidth
 	}
 	active, n := 0, 0
-	var first *candidate
+	firstTries := 0 // under way
+	var first, again *candidate
 	for _, o := range l.near {
+		if o.state == querySent && now.Sub(o.sent) >= lookupPatience {
+			o.state = querySlow
+		}
 		switch o.state {
 		case querySent:
-			if now.Sub(o.sent) >= lookupPatience {
-				o.state = querySlow
-				continue
-			}
 			active++
+			if o.tries == 1 {
+				firstTries++
+			}
 			if due := o.sent.Add(lookupPatience); wake.IsZero() || due.Before(wake) {
 				wake = due
 			}
 		case querySlow, queryFailed:
+			if again == nil && o.again() {
+				again = o
+			}
 			continue // not one of the k until it answers
 		case queryNot:
 			if first == nil {
@@ -110,10 +126,15 @@ func (l *lookup) next(now time.Time) (c *candidate, wake time.Time) {
 			break
 		}
 	}
+	if first == nil && firstTries == 0 {
+		first = again
+	}
 	if first == nil || active >= width || l.open >= lookupMaxOpen {
 		return nil, wake
 	}
 	first.state, first.sent = querySent, now
+	first.tries++
+	first.open++
 	l.asked++
 	l.open++
 	return first, wake
@@ -122,6 +143,7 @@ func (l *lookup) next(now time.Time) (c *candidate, wake time.Time) {
 // answered tells that c has answered with these nodes.
 func (l *lookup) answered(c *candidate, found []*enr.Record) (fresh []*enr.Record) {
 	c.state = queryAnswered
+	c.open--
 	l.open--
 	var nearest enr.ID
 	had := len(l.near) > 0
@@ -141,14 +163,18 @@ func (l *lookup) answered(c *candidate, found []*enr.Record) (fresh []*enr.Recor
 	return fresh
 }
 
-// failed tells that c did not answer.
+// failed tells that a query to c came to nothing.
 func (l *lookup) failed(c *candidate) {
-	c.state = queryFailed
+	c.open--
 	l.open--
+	if c.state != queryAnswered && c.open == 0 {
+		c.state = queryFailed
+	}
 }
 
 // done reports whether the k nearest nodes that answer have been asked:
-// nobody is left to ask, and no query that is not slow is under way.
+// nobody is left to ask or to ask again, and no query that is not slow is
+// under way.
 func (l *lookup) done() bool {
 	n := 0
 	for _, c := range l.near {
@@ -156,6 +182,9 @@ func (l *lookup) done() bool {
 		case queryNot, querySent:
 			return false
 		case querySlow, queryFailed:
+			if c.again() {
+				return false
+			}
 			continue
 		case queryAnswered:
 		}

@@ -300,7 +300,7 @@ func (n *Node) openState() error {
 	if err := n.db.saveSeq(local.Seq()); err != nil {
 		return err
 	}
-	n.core = newCore(now, n.cfg, n.fam, local, !(n.static4 || !n.fam.v4) || !(n.static6 || !n.fam.v6))
+	n.core = newCore(now, n.cfg, n.fam, local, n.fam.v4 && !n.static4 || n.fam.v6 && !n.static6)
 	for _, r := range slices.Concat(saved.nodes, n.cfg.Bootnodes) {
 		n.core.table.add(now, r)
 	}
@@ -440,9 +440,15 @@ func (n *Node) UpdateRecord(f func(*enr.Content)) (*enr.Record, error) {
 }
 
 // replaceLocal takes local as the node's own record. All nodes in the table
-// are to be pinged, since a PING tells of its number.
+// are to be pinged, since a PING tells of its number. If the endpoint has
+// changed, the next request to each goes with a new handshake: nodes take
+// others into their tables when these shake hands, and one that did not know
+// its endpoint before, or called from another, has no seat anywhere.
 func (c *core) replaceLocal(now time.Time, local *enr.Record, out *outbox) {
 	c.out = out
+	if !sameEndpoints(c.local, local) {
+		c.moved = now.Unix()
+	}
 	c.local = local
 	c.stats.RecordUpdates++
 	c.table.all(func(e *entry) { c.table.setDue(e, true) })

@@ -3,6 +3,7 @@ package discv5_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -165,6 +166,114 @@ func TestBootstrap(t *testing.T) {
 			if r != nil {
 				break
 			}
+		}
+	}
+}
+
+// TestDualStack runs a node on both families: each peer reaches it over its
+// own, and it prefers IPv4 where a record names both.
+func TestDualStack(t *testing.T) {
+	six := netip.MustParseAddrPort("[::1]:0")
+	probe, err := net.ListenUDP("udp6", net.UDPAddrFromAddrPort(six))
+	if err != nil {
+		t.Skipf("no IPv6 on loopback: %v", err)
+	}
+	if err := probe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	both := listen(t, discv5.Config{Listen: []netip.AddrPort{loopback[0], six}})
+	only4 := listen(t, discv5.Config{})
+	only6 := listen(t, discv5.Config{Listen: []netip.AddrPort{six}})
+	ap4, ok4 := both.LocalRecord().UDPEndpoint4()
+	ap6, ok6 := both.LocalRecord().UDPEndpoint6()
+	if !ok4 || !ok6 || ap4.Port() == ap6.Port() {
+		t.Errorf("record names %s and %s", ap4, ap6)
+	}
+	for name, p := range map[string]struct{ from, to *discv5.Node }{
+		"4 to both": {only4, both}, "6 to both": {only6, both},
+		"both to 4": {both, only4}, "both to 6": {both, only6},
+	} {
+		pong, err := p.from.Ping(t.Context(), p.to.LocalRecord())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if declared := pong.Endpoint; !declaresEndpoint(p.from.LocalRecord(), declared) {
+			t.Errorf("%s: seen at %s", name, declared)
+		}
+	}
+	if _, err := only4.Ping(t.Context(), only6.LocalRecord()); !errors.Is(err, discv5.ErrNoEndpoint) {
+		t.Errorf("4 to 6: %v, want %v", err, discv5.ErrNoEndpoint)
+	}
+	if _, err := both.Ping(t.Context(), both.LocalRecord()); !errors.Is(err, discv5.ErrSelf) {
+		t.Errorf("to itself: %v, want %v", err, discv5.ErrSelf)
+	}
+}
+
+func declaresEndpoint(r *enr.Record, ap netip.AddrPort) bool {
+	ap4, _ := r.UDPEndpoint4()
+	ap6, _ := r.UDPEndpoint6()
+	return ap == ap4 || ap == ap6
+}
+
+// TestIterator checks that Nodes finds the nodes of a small network, each
+// once, and ends with its context.
+func TestIterator(t *testing.T) {
+	boot := listen(t, discv5.Config{})
+	want := map[enr.ID]bool{boot.ID(): true}
+	for range 4 {
+		want[listen(t, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}}).ID()] = true
+	}
+	n := listen(t, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	seen := map[enr.ID]uint64{}
+	for r := range n.Nodes(ctx) {
+		if seq, ok := seen[r.ID()]; ok && seq >= r.Seq() {
+			t.Errorf("node %s comes twice", r.ID())
+		}
+		seen[r.ID()] = r.Seq()
+		delete(want, r.ID())
+		if len(want) == 0 {
+			cancel()
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("%d nodes not found", len(want))
+	}
+}
+
+// TestCrawl checks that a crawl finds and asks every node once, dead ones too.
+func TestCrawl(t *testing.T) {
+	boot := listen(t, discv5.Config{})
+	nodes := map[enr.ID]bool{boot.ID(): true}
+	for range 4 {
+		n := listen(t, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}})
+		nodes[n.ID()] = true
+	}
+	n := listen(t, discv5.Config{HandshakeTimeout: 200 * time.Millisecond})
+	gone := listen(t, discv5.Config{})
+	dead := gone.LocalRecord()
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for t.Context().Err() == nil { // until the network has settled
+		found := map[enr.ID]error{}
+		for r := range n.Crawl(t.Context(), []*enr.Record{boot.LocalRecord(), dead}, discv5.CrawlConfig{}) {
+			if _, ok := found[r.Record.ID()]; ok {
+				t.Errorf("node %s comes twice", r.Record.ID())
+			}
+			found[r.Record.ID()] = r.Err
+		}
+		if err := found[dead.ID()]; !errors.Is(err, discv5.ErrTimeout) {
+			t.Errorf("dead node: %v, want %v", err, discv5.ErrTimeout)
+		}
+		missing := 0
+		for id := range nodes {
+			if err, ok := found[id]; !ok || err != nil {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/muster-p2p/muster/discv5/wire"
@@ -130,6 +131,9 @@ func (n *Node) Nodes(ctx context.Context) iter.Seq[*enr.Record] {
 			if found, err = n.QueryRandom(ctx, nil); err != nil {
 				return
 			}
+			// In a small network lookups miss the nodes at unlikely
+			// distances, which the upkeep of the table finds.
+			found = append(found, n.RandomNodes(tableBuckets*bucketSize, nil)...)
 		}
 	}
 }
@@ -241,6 +245,7 @@ func (n *Node) maintain() {
 // populate looks for ourselves, which finds our neighbours, and for somebody
 // else. After that those who contact us may come into the table.
 func (n *Node) populate() {
+	n.askAround()
 	for _, target := range [...]enr.ID{n.id, n.randomID()} {
 		if len(n.RandomNodes(1, nil)) == 0 {
 			break
@@ -257,11 +262,34 @@ func (n *Node) populate() {
 	n.log.Info("table populated", "nodes", n.Stats().TableNodes)
 }
 
+// askAround asks a few nodes of a table that is nearly empty for all they
+// know. Lookups ask for the likely distances of many nodes, and in a network
+// of ten many of the others are at unlikely ones.
+func (n *Node) askAround() {
+	if n.Stats().TableNodes >= bucketSize {
+		return
+	}
+	var all []int
+	for d := wire.MaxDistance; d >= lowDistance; d-- {
+		all = append(all, d)
+	}
+	var wg sync.WaitGroup
+	for _, r := range n.RandomNodes(lookupWidth, nil) {
+		wg.Go(func() {
+			if found, err := n.FindNode(n.ctx, r, all...); err == nil {
+				n.offer(found)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // refreshTable looks for ourselves and in the least recently refreshed bucket.
 func (n *Node) refreshTable() {
 	if n.Stats().TableNodes < bucketSize {
 		n.SeedTable()
 	}
+	n.askAround()
 	n.mu.Lock()
 	target := n.core.table.refreshTarget(time.Now())
 	n.mu.Unlock()

@@ -17,8 +17,9 @@ import (
 	"github.com/muster-p2p/muster/internal/simnet"
 )
 
-// simSize is how many nodes the simulations have: 1,000, or 100 where time is
-// short. MUSTER_SIM_NODES overrides it; make sim-discv5 asks for 10,000.
+// simSize is how many nodes the simulation has. A hundred take seconds, and a
+// thousand minutes, so they are asked for: make sim-discv5 sets
+// MUSTER_SIM_NODES to 1,000, or to what NODES says.
 func simSize(t testing.TB) int {
 	if s := os.Getenv("MUSTER_SIM_NODES"); s != "" {
 		n, err := strconv.Atoi(s)
@@ -28,10 +29,10 @@ func simSize(t testing.TB) int {
 		return n
 	}
 	if testing.Short() || raceEnabled {
-		t.Log("100 nodes instead of 1,000: -short or -race")
-		return 100
+		t.Log("40 nodes instead of 100: -short or -race")
+		return 40
 	}
-	return 1000
+	return 100
 }
 
 // world is a network of nodes in memory, 25 ms apart, each in a /24 of its own.
@@ -102,6 +103,13 @@ func (w *world) start(i int, cfg discv5.Config) *discv5.Node {
 	return n
 }
 
+func (w *world) records() (all []*enr.Record) {
+	for _, n := range w.nodes {
+		all = append(all, n.LocalRecord())
+	}
+	return all
+}
+
 func (w *world) grow(n int) {
 	for range n {
 		w.join()
@@ -125,6 +133,7 @@ func (w *world) closest(target, asker enr.ID, k int) []enr.ID {
 type lookups struct {
 	recall float64 // part of the true closest 16 that was found
 	first  float64 // part of the lookups that found the closest node
+	calls  float64 // FINDNODE requests per lookup, upkeep in the meantime included
 	took   []time.Duration
 }
 
@@ -133,13 +142,15 @@ func (l lookups) quantile(q float64) time.Duration {
 }
 
 func (l lookups) String() string {
-	return fmt.Sprintf("recall@16 %.4f, closest found %.3f, p50 %v, p99 %v", l.recall, l.first, l.quantile(0.5), l.quantile(0.99))
+	return fmt.Sprintf("recall@16 %.4f, closest found %.3f, p50 %v, p99 %v, %.1f FINDNODE",
+		l.recall, l.first, l.quantile(0.5), l.quantile(0.99), l.calls)
 }
 
 // sample makes lookups one after another, each from a random node.
 func (w *world) sample(count int) lookups {
 	w.t.Helper()
 	var l lookups
+	before := w.findNodes()
 	for range count {
 		asker := w.nodes[w.dice.IntN(len(w.nodes))]
 		target := w.randomID()
@@ -162,7 +173,25 @@ func (w *world) sample(count int) lookups {
 		}
 	}
 	slices.Sort(l.took)
+	l.calls = float64(w.findNodes()-before) / float64(count)
 	return l
+}
+
+// findNodes is how many FINDNODE requests all nodes have served.
+func (w *world) findNodes() (sum uint64) {
+	for _, n := range w.nodes {
+		sum += n.Stats().FindNodesIn
+	}
+	return sum
+}
+
+// idle tells what a node sends on average over the time until then.
+func (w *world) idle(until time.Time) string {
+	start, before := time.Now(), w.net.Stats()
+	time.Sleep(time.Until(until))
+	span := time.Since(start).Seconds() * float64(len(w.nodes))
+	after := w.net.Stats()
+	return fmt.Sprintf("%.2f packets/s and %.0f B/s per idle node", float64(after.Sent-before.Sent)/span, float64(after.Bytes-before.Bytes)/span)
 }
 
 func (w *world) randomID() (id enr.ID) {
@@ -183,7 +212,8 @@ func (w *world) findable() time.Duration {
 	done := make(chan time.Duration, 1)
 	quit := make(chan struct{})
 	defer close(quit)
-	askers := w.dice.Perm(len(w.nodes) - 1)
+	askers := slices.Clone(w.nodes[:len(w.nodes)-1])
+	w.dice.Shuffle(len(askers), func(i, j int) { askers[i], askers[j] = askers[j], askers[i] })
 	go func() {
 		for i := 0; ; i++ {
 			select {
@@ -191,7 +221,7 @@ func (w *world) findable() time.Duration {
 				return
 			case <-time.After(100 * time.Millisecond):
 			}
-			asker := w.nodes[askers[i%len(askers)]]
+			asker := askers[i%len(askers)]
 			go func() {
 				found, err := asker.Lookup(w.context(), id)
 				if err == nil && slices.ContainsFunc(found, func(r *enr.Record) bool { return r.ID() == id }) {
@@ -216,16 +246,20 @@ func (w *world) findable() time.Duration {
 // newcomer is found at once.
 func TestSimulatedNetwork(t *testing.T) {
 	size := simSize(t)
+	lookups, newcomers := 100, 15
+	if testing.Short() || raceEnabled {
+		lookups, newcomers = 20, 5
+	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.close()
 		start := time.Now()
 		w.grow(size)
-		early := w.sample(50)
+		early := w.sample(lookups / 2)
 		t.Logf("%d nodes, after %v: %v", size, time.Since(start).Round(time.Second), early)
 
 		time.Sleep(5*time.Minute - time.Since(start))
-		l := w.sample(100)
+		l := w.sample(lookups)
 		t.Logf("%d nodes, after 5 minutes: %v", size, l)
 		if l.recall < 0.97 {
 			t.Errorf("recall %.4f after 5 minutes, want 0.97", l.recall)
@@ -235,7 +269,7 @@ func TestSimulatedNetwork(t *testing.T) {
 		}
 
 		var joins []time.Duration
-		for range 15 {
+		for range newcomers {
 			joins = append(joins, w.findable())
 		}
 		slices.Sort(joins)
@@ -244,9 +278,9 @@ func TestSimulatedNetwork(t *testing.T) {
 			t.Errorf("newcomers are found after %v, want 1s", median)
 		}
 
-		time.Sleep(15*time.Minute - time.Since(start))
-		late := w.sample(100)
-		t.Logf("%d nodes, after 15 minutes: %v; network %+v", size, late, w.net.Stats())
+		idle := w.idle(start.Add(15 * time.Minute))
+		late := w.sample(lookups)
+		t.Logf("%d nodes, after 15 minutes: %v; %s; network %+v", size, late, idle, w.net.Stats())
 		if late.recall < 0.99 {
 			t.Errorf("recall %.4f after 15 minutes, want 0.99", late.recall)
 		}

@@ -377,19 +377,19 @@ func TestTalkUnknownProtocol(t *testing.T) {
 	})
 }
 
-// A handler has 100 ms; 32 may run at once.
+// A handler has 100 ms; 32 may run at once and 256 wait.
 func TestTalkHandlersAreBounded(t *testing.T) {
 	inBubble(t, discv5.Config{}, func(r *rig) {
 		p := r.newPeer(peerAddr)
 		p.connect()
 		release := make(chan struct{})
-		if err := r.node.RegisterTalkProtocol("slow", func(ctx context.Context, _ discv5.TalkRequest) []byte {
+		if err := r.node.RegisterTalkProtocol("slow", func(_ context.Context, _ discv5.TalkRequest) []byte {
 			<-release
 			return []byte("late")
 		}); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 40 {
+		for i := range 32 + 256 + 8 {
 			p.deliver(p.addr, p.message(wire.Message{Kind: wire.KindTalkReq, ReqID: wire.NewReqID(uint64(i)), Protocol: []byte("slow")}))
 		}
 		p.wantIdle("requests being handled")
@@ -405,8 +405,8 @@ func TestTalkHandlersAreBounded(t *testing.T) {
 				}
 			}
 		}
-		if s := r.node.Stats(); got != 32 || s.TalksDropped != 8 || s.TalksTimedOut != 32 {
-			t.Errorf("%d answers, %d dropped, %d timed out; want 32, 8, 32", got, s.TalksDropped, s.TalksTimedOut)
+		if s := r.node.Stats(); got != 288 || s.TalksDropped != 8 || s.TalksTimedOut != 288 {
+			t.Errorf("%d answers, %d dropped, %d timed out; want 288, 8, 288", got, s.TalksDropped, s.TalksTimedOut)
 		}
 		close(release)
 		synctest.Wait()

@@ -7,9 +7,13 @@ import (
 )
 
 const (
-	// maxTalks bounds the TALKREQ being handled. More are dropped: the asker
-	// sees a time-out.
+	// maxTalks bounds the TALKREQ being handled at once.
 	maxTalks = 32
+
+	// maxWaitingTalks bounds those that wait for one of these places: a burst
+	// of requests is served, a flood holds 300 kB. More are dropped: the asker
+	// sees a time-out.
+	maxWaitingTalks = 256
 
 	// talkTimeout is how long a handler has. After that the asker gets the
 	// empty answer, and the handler's place stays taken until it returns.
@@ -20,6 +24,7 @@ const (
 type talkBook struct {
 	handlers map[string]TalkHandler
 	calls    []*talkCall // not yet answered, oldest first
+	waiting  []*talkCall // of these, those without a handler yet
 	running  int         // handlers that have not returned
 }
 
@@ -43,7 +48,7 @@ func (c *core) handleTalkReq(now time.Time, s *session, k *keyset, m *wire.Messa
 		c.respond(s, k)
 		return
 	}
-	if c.talks.running >= maxTalks {
+	if c.talks.running >= maxTalks && len(c.talks.waiting) >= maxWaitingTalks {
 		c.stats.TalksDropped++
 		return
 	}
@@ -51,11 +56,26 @@ func (c *core) handleTalkReq(now time.Time, s *session, k *keyset, m *wire.Messa
 		at: s.at, id: m.ReqID, handler: h,
 		payload: append([]byte(nil), m.Payload...), due: now.Add(talkTimeout),
 	}
-	c.talks.running++
 	c.talks.calls = append(c.talks.calls, call)
-	c.out.calls = append(c.out.calls, call)
+	c.talks.waiting = append(c.talks.waiting, call)
+	c.startTalks()
 	if call.due.Before(c.wake) {
 		c.out.kick = true
+	}
+}
+
+// startTalks hands waiting requests to their handlers while there are places.
+// Those that have waited too long have had their answer.
+func (c *core) startTalks() {
+	b := &c.talks
+	for len(b.waiting) > 0 && b.running < maxTalks {
+		call := b.waiting[0]
+		b.waiting[0] = nil
+		b.waiting = b.waiting[1:]
+		if !call.answered {
+			b.running++
+			c.out.calls = append(c.out.calls, call)
+		}
 	}
 }
 
@@ -72,6 +92,7 @@ func (c *core) answerTalk(now time.Time, call *talkCall, payload []byte, out *ou
 	if !call.answered {
 		c.sendTalk(now, call, payload)
 	}
+	c.startTalks()
 }
 
 // sendTalk sends an answer under the session as it is now. An answer that

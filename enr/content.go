@@ -122,7 +122,7 @@ func (c *Content) Sign(key *PrivateKey) (*Record, error) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, rlp.ListSize(len(payload)))
 	}
 	raw := append(rlp.AppendList(nil, len(payload)), payload...)
-	return &Record{raw: raw, seq: c.Seq, id: pub.NodeID()}, nil
+	return &Record{raw: raw, seq: c.Seq, id: pub.NodeID(), y: pub.Y()}, nil
 }
 
 // appendTo appends the content in its canonical order, without a list header.

@@ -30,8 +30,8 @@ func (r *Record) IP6() (netip.Addr, bool) {
 	return a, !a.Is4In6()
 }
 
-// UDP, UDP6, TCP, TCP6, QUIC and QUIC6 return the port entries as they
-// stand. Port 0 is malformed.
+// UDP returns the "udp" entry. This and the other ports are given as they
+// stand in the record; port 0 is malformed.
 func (r *Record) UDP() (uint16, bool) { return r.port(keyUDP) }
 
 // UDP6 returns the "udp6" entry.

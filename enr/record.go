@@ -65,6 +65,7 @@ type Record struct {
 	raw []byte // the whole RLP list
 	seq uint64
 	id  ID
+	y   [32]byte // of the public key: computing it costs 13 µs
 }
 
 // Parse reads one record that fills b and verifies its signature, which
@@ -82,7 +83,7 @@ func Parse(b []byte) (*Record, error) {
 	if !key.Verify(contentHash(l.content), l.signature) {
 		return nil, ErrSignature
 	}
-	return &Record{raw: bytes.Clone(b), seq: l.seq, id: key.NodeID()}, nil
+	return &Record{raw: bytes.Clone(b), seq: l.seq, id: key.NodeID(), y: key.Y()}, nil
 }
 
 // CheckForm checks all that Parse does but the signature and that the public
@@ -185,7 +186,7 @@ func (r *Record) Bytes() []byte { return r.raw }
 // PublicKey returns the node's key.
 func (r *Record) PublicKey() PublicKey {
 	b, _ := r.bytesOf(keySecp256k1)
-	key, err := secp.NewPublicKey(b)
+	key, err := secp.NewPublicKeyXY(b[1:], r.y[:])
 	if err != nil {
 		panic("BUG: enr: the key of a verified record is invalid")
 	}

@@ -7,4 +7,7 @@ bench-discv5: ## discv5 against go-ethereum v1.17.10 in one run, into bench/resu
 	@mkdir -p bench/results
 	cd bench/discv5 && go run . $(ARGS) | tee ../results/discv5-$$(date +%Y%m%d).txt
 
-.PHONY: interop-discv5 bench-discv5
+sim-discv5: ## discv5 in virtual time: NODES nodes (1000), recall, lookup and join times; 10000 take an hour
+	MUSTER_SIM_NODES=$${NODES:-1000} go test -run '^TestSimulatedNetwork$$' -v -timeout 8h ./discv5
+
+.PHONY: interop-discv5 bench-discv5 sim-discv5

@@ -8,3 +8,19 @@ interop-rendezvous: ## rendezvous: our point and client against rust, js, py and
 	cd interop/rendezvous && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -v .
 
 .PHONY: interop-rendezvous
+
+interop-pubsub: ## pubsub: our routers against go, js, rust and py peers, and a mixed mesh
+	interop/pubsub/build.sh $(INTEROP_BIN)
+	go build -o $(INTEROP_BIN)/muster ./cmd/muster
+	cd interop/pubsub && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -timeout 30m -v .
+
+.PHONY: interop-pubsub
+
+BENCH_ROWS ?= 1000,10000,100000,1000000
+
+bench-rendezvous: ## rendezvous: our point against berty's in one run, into bench/results (BENCH_ROWS=1000,…)
+	cd bench/rendezvous && go build -o $(CURDIR)/bench/bin/ ./...
+	mkdir -p bench/results
+	bench/bin/rendezvous -points bench/bin -rows $(BENCH_ROWS) -expire 100000 | tee bench/results/rendezvous-$$(date -u +%Y%m%d-%H%M).txt
+
+.PHONY: bench-rendezvous

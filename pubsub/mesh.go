@@ -492,10 +492,17 @@ func (m *mesh) fillFanout(now time.Time, t *meshTopic) {
 		if t.fanout.len() >= m.c.params.D {
 			return
 		}
-		if p.features.has(featureMesh) && !p.direct && m.score(now, p) >= m.c.thresholds.PublishThreshold && t.fanout.add(p) {
+		if m.meshable(p) && m.score(now, p) >= m.c.thresholds.PublishThreshold && t.fanout.add(p) {
 			m.touch(t)
 		}
 	}
+}
+
+// meshable reports whether p may get messages of ours in place of a mesh peer.
+// One whose stream is not open yet may: they wait for it, and would be lost
+// otherwise between its SUBSCRIBE and our stream to it.
+func (m *mesh) meshable(p *meshPeer) bool {
+	return !p.direct && (!p.up || p.features.has(featureMesh))
 }
 
 // relayTargets appends to dst the peers that a message in t is forwarded to,
@@ -562,7 +569,9 @@ func (m *mesh) publishTargets(now time.Time, t *meshTopic, dst []peer.ID) []peer
 	}
 	dst = m.relayTargets(now, t, dst)
 	for _, p := range t.fanout.list {
-		dst = append(dst, p.id)
+		if !m.alwaysServed(now, p) {
+			dst = append(dst, p.id)
+		}
 	}
 	return m.makeUpForMesh(now, t, dst)
 }
@@ -579,7 +588,7 @@ func (m *mesh) makeUpForMesh(now time.Time, t *meshTopic, dst []peer.ID) []peer.
 		if have >= m.c.params.D {
 			break
 		}
-		if p.features.has(featureMesh) && !p.direct && !t.mesh.has(p) && m.score(now, p) >= m.c.thresholds.PublishThreshold {
+		if m.meshable(p) && !t.mesh.has(p) && m.score(now, p) >= m.c.thresholds.PublishThreshold {
 			dst = append(dst, p.id)
 			have++
 		}

@@ -93,6 +93,9 @@ func (m *mesh) setDirect(now time.Time, id peer.ID, direct bool) {
 // https://github.com/libp2p/specs/blob/master/pubsub/gossipsub/gossipsub-v1.1.md#adaptive-gossip-dissemination
 func (m *mesh) keepMesh(now time.Time, t *meshTopic) {
 	c := &m.c.params
+	if m.c.scoring {
+		m.touch(t) // who is served at all follows the scores
+	}
 	for _, p := range t.mesh.clone() {
 		if m.score(now, p) < 0 {
 			m.prunePeer(now, t, p, c.PruneBackoff, false)

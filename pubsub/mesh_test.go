@@ -228,7 +228,7 @@ func TestUnsubscribeLeavesFanout(t *testing.T) {
 func TestGraft(t *testing.T) {
 	fill := func(mt *meshTest) {
 		for mt.meshSize() < mt.c.params.Dhi {
-			mt.mesh.graftPeer(mt.now, mt.topic("t"), mt.peer(mt.add(1, all12, false)[0]))
+			mt.graftPeer(mt.now, mt.topic("t"), mt.peer(mt.add(1, all12, false)[0]))
 		}
 	}
 	for _, tt := range []struct {
@@ -825,6 +825,7 @@ func TestMeshProperties(t *testing.T) {
 					}
 				case actPrune:
 					backoff[a.topic+string(a.peer)] = mt.now.Add(mt.c.params.UnsubscribeBackoff)
+				default:
 				}
 			}
 			mt.takeDirty()

@@ -52,16 +52,17 @@ type PubSub struct {
 	joinedList []string
 
 	// Read on the message path.
-	topics    atomic.Pointer[map[string]*topicState]
-	peerList  atomic.Pointer[[]*Peer]
-	joined    atomic.Pointer[[]string]
-	observers []Observer
-	hasRecv   bool
-	hasSend   bool
-	hasValid  bool
-	seqno     atomic.Uint64
-	stats     counters
-	trace     tracers
+	topics     atomic.Pointer[map[string]*topicState]
+	peerList   atomic.Pointer[[]*Peer]
+	joined     atomic.Pointer[[]string]
+	observers  []Observer
+	hasRecv    bool
+	hasSend    bool
+	hasValid   bool
+	seqno      atomic.Uint64
+	firstSeqno uint64 // of this run
+	stats      counters
+	trace      tracers
 
 	seen       *seenShards
 	promised   atomic.Bool // somebody was asked for something
@@ -154,7 +155,8 @@ func (ps *PubSub) prepare() error {
 	}
 	ps.seen = newSeenShards(cfg.SeenTTL, cfg.SeenIDs, cfg.SeenLast)
 	// Sequence numbers have to grow over restarts.
-	ps.seqno.Store(uint64(time.Now().UnixNano()))
+	ps.firstSeqno = uint64(time.Now().UnixNano())
+	ps.seqno.Store(ps.firstSeqno)
 	if cfg.Score != nil {
 		ps.scorer = newScorer(cfg.Score)
 	}
@@ -433,9 +435,10 @@ func (ps *PubSub) actOne(now time.Time, a action) {
 	case actRecords:
 		ps.acceptRecords(a.px)
 		return
-	}
-	if p == nil {
-		return
+	default:
+		if p == nil {
+			return
+		}
 	}
 	switch a.kind {
 	case actGraft:
@@ -467,6 +470,7 @@ func (ps *PubSub) actOne(now time.Time, a action) {
 			ln = LaneBulk
 		}
 		ps.sendTo(p, a.msg, ln)
+	case actConnect, actRecords: // done above
 	}
 }
 
@@ -566,7 +570,7 @@ func (ps *PubSub) connected(id peer.ID) {
 
 // watchProtocols retries peers that did not speak our protocols, and now may.
 func (ps *PubSub) watchProtocols(sub event.Subscription) {
-	defer sub.Close()
+	defer func() { _ = sub.Close() }()
 	for {
 		select {
 		case ev, ok := <-sub.Out():
@@ -579,6 +583,7 @@ func (ps *PubSub) watchProtocols(sub event.Subscription) {
 				id = e.Peer
 			case event.EvtPeerIdentificationCompleted:
 				id = e.Peer
+				ps.keepRecord(id, e.SignedPeerRecord)
 			}
 			ps.post(func(time.Time) {
 				if p := ps.peers[id]; p != nil {

@@ -136,6 +136,10 @@ var (
 	GossipSubIDontWantMessageTTL              = 3
 )
 
+// TimeCacheDuration is the default of Config.SeenTTL, a variable for the same
+// reason.
+var TimeCacheDuration = DefaultSeenTTL
+
 // slowHeartbeat is a tenth of the interval: a router that needs more of its
 // time for housekeeping has too many topics for its machine.
 const slowHeartbeat = 0.1

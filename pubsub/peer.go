@@ -111,6 +111,7 @@ type Peer struct {
 	writeSince atomic.Int64  // when the write that runs began, in Unix nanoseconds; 0 if none
 	badSigs    atomic.Int64
 	draining   atomic.Bool    // send what waits, then end the stream
+	bulkSlow   bool           // the writer's own: large messages were not taken in time
 	idw        idontwantTuner // guarded by idwMu
 	idwMu      sync.Mutex
 
@@ -519,19 +520,22 @@ func (p *Peer) serve(ctx context.Context, s network.Stream) error {
 var errStreamGone = errors.New("pubsub: stream closed by the peer")
 
 func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
-	w := &batchWriter{w: s, progress: func() { p.writeSince.Store(p.ps.now().UnixNano()) }}
+	turn := &bulkTurn{gate: p.ps.bulkWrites, slow: p.bulkSlow}
+	defer func() {
+		turn.stop()
+		p.bulkSlow = turn.slow
+	}()
+	w := &batchWriter{w: s, progress: func() {
+		p.writeSince.Store(p.ps.now().UnixNano())
+		turn.begin()
+	}}
 	defer w.idle()
 	defer p.writeSince.Store(0)
 	var b batch
-	greeted, bulk := false, false
-	defer func() {
-		if bulk {
-			<-p.ps.bulkWrites
-		}
-	}()
+	greeted := false
 	for {
 		b.reset()
-		onlyBulk, hasBulk := p.takeBatch(&b, bulk)
+		onlyBulk, hasBulk := p.takeBatch(&b, turn.may())
 		if b.empty() {
 			if !greeted {
 				greeted = true
@@ -545,17 +549,16 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 				return p.finish(ctx, s, gone)
 			}
 			// A message of the bulk lane waits for its turn on this host.
-			var turn chan<- struct{}
-			if bulk && !hasBulk {
-				<-p.ps.bulkWrites
-				bulk = false
+			var gate chan<- struct{}
+			if !hasBulk {
+				turn.release()
 			}
-			if onlyBulk && !bulk {
-				turn = p.ps.bulkWrites
+			if onlyBulk && !turn.may() {
+				gate = turn.gate
 			}
 			select {
-			case turn <- struct{}{}:
-				bulk = true
+			case gate <- struct{}{}:
+				turn.taken()
 			case <-p.wake:
 			case <-gone:
 				return errStreamGone
@@ -567,20 +570,13 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 		greeted = true
 		w.tap = p.ps.sendTap(p)
 		err := w.write(&b)
+		turn.done(b.bulk)
 		p.sent(w, &b)
-		if bulk && b.bulk {
-			<-p.ps.bulkWrites
-			bulk = false
-		}
 		if err != nil {
 			return err
 		}
-		if hasBulk && !bulk {
-			select {
-			case p.ps.bulkWrites <- struct{}{}:
-				bulk = true
-			default:
-			}
+		if hasBulk && !turn.may() {
+			turn.try()
 		}
 	}
 }
@@ -639,10 +635,8 @@ func (p *Peer) tick(now time.Time) {
 		}
 	}
 	p.mu.Unlock()
-	for _, s := range stuck {
-		p.ps.stats.stuckStreams.Add(1)
-		_ = s.Reset()
-	}
+	p.ps.stats.stuckStreams.Add(uint64(len(stuck)))
+	p.ps.reset(stuck)
 }
 
 // close ends the peer's goroutines; it does not wait for them.
@@ -658,9 +652,20 @@ func (p *Peer) close() {
 	}
 	p.mu.Unlock()
 	p.cancel()
-	for _, s := range streams {
-		_ = s.Reset()
+	p.ps.reset(streams)
+}
+
+// reset resets streams without waiting: on a connection that is stuck, even
+// that takes its time. The caller is one of the room's goroutines, or Close.
+func (ps *PubSub) reset(streams []network.Stream) {
+	if len(streams) == 0 {
+		return
 	}
+	ps.wg.Go(func() {
+		for _, s := range streams {
+			_ = s.Reset()
+		}
+	})
 }
 
 // tuneSend decides whether an IDONTWANT for a message of size bytes is worth

@@ -145,7 +145,8 @@ type TopicScoreSnapshot struct {
 	InvalidMessageDeliveries float64
 }
 
-// Functions that inspect the scores of connected peers.
+// PeerScoreInspectFn and ExtendedPeerScoreInspectFn inspect the scores of
+// connected peers.
 type (
 	PeerScoreInspectFn         = func(map[peer.ID]float64)
 	ExtendedPeerScoreInspectFn = func(map[peer.ID]*PeerScoreSnapshot)

@@ -28,7 +28,7 @@ type inbound struct {
 	// since is when the frame being read began, or the stream was opened if
 	// there was none yet, in Unix nanoseconds; 0 while waiting for a frame.
 	since atomic.Int64
-	first atomic.Bool // a frame has come
+	begun atomic.Bool // a frame is being read
 }
 
 // stuck reports whether a frame takes too long.
@@ -37,9 +37,9 @@ func (in *inbound) stuck(now time.Time, c *Config) bool {
 	if t == 0 {
 		return false
 	}
-	limit := c.ReadTimeout
-	if !in.first.Load() {
-		limit = c.FirstFrameTimeout
+	limit := c.FirstFrameTimeout
+	if in.begun.Load() {
+		limit = c.ReadTimeout
 	}
 	return now.Sub(time.Unix(0, t)) > limit
 }
@@ -76,7 +76,7 @@ func (p *Peer) serveInbound(s network.Stream) {
 	in.since.Store(p.ps.now().UnixNano())
 	defer close(in.done)
 	p.mu.Lock()
-	if p.closing || len(p.inbound) >= p.ps.cfg.MaxStreams {
+	if p.closing || len(p.inbound) >= p.maxInbound(s) {
 		p.mu.Unlock()
 		p.ps.stats.streamsRefused.Add(1)
 		_ = s.Reset()
@@ -101,6 +101,17 @@ func (p *Peer) serveInbound(s network.Stream) {
 	_ = s.Reset()
 }
 
+// floodsubStreams is how many times as many inbound streams a floodsub peer
+// may have: rust-libp2p opens one for each RPC, and they wait for each other.
+const floodsubStreams = 8
+
+func (p *Peer) maxInbound(s network.Stream) int {
+	if s.Protocol() == FloodSubID {
+		return floodsubStreams * p.ps.cfg.MaxStreams
+	}
+	return p.ps.cfg.MaxStreams
+}
+
 func (p *Peer) awaitOrder(before <-chan struct{}) {
 	if before == nil {
 		return
@@ -117,10 +128,10 @@ func (p *Peer) awaitOrder(before <-chan struct{}) {
 func (p *Peer) readLoop(in *inbound) error {
 	ps := p.ps
 	fr := newFrameReader(in.s, ps.cfg.MaxMessageSize, func(waiting bool) {
+		in.begun.Store(waiting)
 		if waiting {
 			in.since.Store(ps.now().UnixNano())
 		} else {
-			in.first.Store(true)
 			in.since.Store(0)
 		}
 	})

@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"bytes"
+	"encoding/binary"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -38,11 +39,17 @@ func (ps *PubSub) receive(now time.Time, rd *reader, w *wire.Message) {
 	case claimNew:
 		if len(w.From) > 0 && bytes.Equal(w.From, ps.author) {
 			ps.seen.settle(now, key, false)
-			ps.refuse(rd, w, t, RejectSelfOrigin, true)
+			ps.refuse(rd, w, t, RejectSelfOrigin, ps.forged(w))
 			return
 		}
 		ps.validate(now, rd, w, t, ps.idString(rd, w, t, id), key)
 	}
+}
+
+// forged reports whether a message in our name that we do not know cannot be
+// one of an earlier run of ours, which honest peers may still have.
+func (ps *PubSub) forged(w *wire.Message) bool {
+	return len(w.Seqno) != 8 || binary.BigEndian.Uint64(w.Seqno) >= ps.firstSeqno
 }
 
 // identifyView returns the id and the key of a message that is still in its
@@ -79,10 +86,14 @@ func (ps *PubSub) duplicate(now time.Time, rd *reader, w *wire.Message, t *topic
 	if len(w.Data) >= ps.cfg.Params.IDontWantMessageThreshold {
 		p.tuneDuplicate(k, len(w.Data))
 	}
-	if ps.scorer == nil && !ps.trace.active() {
+	promised := ps.promised.Load()
+	if ps.scorer == nil && !ps.trace.active() && !promised {
 		return
 	}
 	id = ps.idString(rd, w, t, id)
+	if promised {
+		ps.fulfil(p.id, id)
+	}
 	ps.withScorer(func(s *scorer) { s.duplicate(now, id, p.id, t.name) })
 	if ps.trace.active() {
 		ps.trace.duplicate(ps.viewMessage(rd, w, t, id))
@@ -127,7 +138,7 @@ func (ps *PubSub) validate(now time.Time, rd *reader, w *wire.Message, t *topicS
 	if len(w.Data) >= ps.cfg.Params.IDontWantMessageThreshold {
 		ps.sendDontWant(t, p, peer.ID(w.From), id, k, len(w.Data))
 	}
-	if w.Signature != nil && !ps.verify(rd, w) {
+	if w.Signature != nil && !ps.verify(w) {
 		ps.seen.settle(now, k, false)
 		ps.withScorer(func(s *scorer) { s.ignore(now, id) })
 		ps.refuse(rd, w, t, RejectInvalidSignature, true)
@@ -141,21 +152,17 @@ func (ps *PubSub) validate(now time.Time, rd *reader, w *wire.Message, t *topicS
 
 // verify verifies a signature, on the goroutine that read it: that is a
 // bound on the work that one peer can cause, and on what it delays.
-func (ps *PubSub) verify(rd *reader, w *wire.Message) bool {
+func (ps *PubSub) verify(w *wire.Message) bool {
 	if ps.verifyTurn != nil {
 		ps.verifyTurn <- struct{}{}
 		defer func() { <-ps.verifyTurn }()
 	}
-	var err error
-	rd.scratch, err = verifyMessage(w, rd.scratch)
-	if cap(rd.scratch) > maxScratch {
-		rd.scratch = nil
-	}
+	scratch := signScratch.Get().(*[]byte)
+	b, err := verifyMessage(w, *scratch)
+	*scratch = b
+	signScratch.Put(scratch)
 	return err == nil
 }
-
-// maxScratch is the scratch memory that a reader keeps.
-const maxScratch = 256 << 10
 
 // detach makes a Message that outlives the frame it came in.
 func (ps *PubSub) detach(rd *reader, w *wire.Message, t *topicState) *Message {
@@ -260,11 +267,7 @@ func (ps *PubSub) sendDontWant(t *topicState, from *Peer, author peer.ID, id str
 
 // identify gives a message that was made by hand its id and key.
 func (ps *PubSub) identify(m *Message) error {
-	fn := ps.cfg.MessageID
-	if t := (*ps.topics.Load())[m.GetTopic()]; t != nil && t.idFn != nil {
-		fn = t.idFn
-	}
-	m.ID = fn(m.Message)
+	m.ID = ps.messageID(m.Message)
 	m.key = ps.seen.hash.key(m.ID)
 	return nil
 }

@@ -25,6 +25,7 @@ func (ps *PubSub) observeRPC(rd *reader) bool {
 		if !rd.replace(rpc, &ps.cfg.Limits) {
 			return false
 		}
+	case Keep:
 	}
 	if ps.cfg.Inspector != nil {
 		if err := ps.cfg.Inspector(p.id, rpc); err != nil {
@@ -61,6 +62,7 @@ func (ps *PubSub) observe(p *Peer, rpc *RPC, hook func(*Observer) func(*Peer, *R
 			return Drop
 		case Modified:
 			v = Modified
+		case Keep:
 		}
 	}
 	return v
@@ -99,6 +101,7 @@ func (ps *PubSub) sendTap(p *Peer) func([]byte) []byte {
 			return nil
 		case Modified:
 			b = appendRPC(nil, &rpc.RPC)
+		case Keep:
 		}
 		if ps.cfg.RPCLogger != nil {
 			ps.cfg.RPCLogger.Debug("sent", "peer", p.id, "rpc", rpc)

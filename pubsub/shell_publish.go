@@ -57,7 +57,7 @@ type PublishOptions struct {
 type PubOpt func(*PublishOptions) error
 
 // A PubSubRouter answers a [RouterReady].
-type PubSubRouter interface {
+type PubSubRouter interface { //nolint:revive // the name that users of go-libp2p-pubsub know
 	// EnoughPeers reports whether there are enough peers for the topic;
 	// suggested, if above zero, says how many that are.
 	EnoughPeers(topic string, suggested int) bool
@@ -214,6 +214,8 @@ func (v routerView) EnoughPeers(topic string, suggested int) bool {
 	return enough
 }
 
+// signScratch is memory for the bytes that are signed, as long as a message.
+// The collector takes back what is not in use.
 var signScratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // compose makes, signs and encodes a message of ours.
@@ -254,9 +256,7 @@ func (ps *PubSub) compose(t *topicState, data []byte, o *PublishOptions) (*Messa
 func sign(f *wire.Fields, key crypto.PrivKey, author peer.ID) error {
 	scratch := signScratch.Get().(*[]byte)
 	b, err := signFields(f, key, author, *scratch)
-	if cap(b) <= maxScratch {
-		*scratch = b
-	}
+	*scratch = b
 	signScratch.Put(scratch)
 	return err
 }
@@ -292,6 +292,7 @@ func (ps *PubSub) publish(ctx context.Context, t *topicState, m *Message, o *Pub
 		ps.seen.settle(now, m.key, false)
 		return res, err
 	}
+	ps.trace.publish(m)
 	if !o.local {
 		if err := ps.sendOwn(ctx, t, m, o, &res); err != nil {
 			ps.seen.settle(now, m.key, false)
@@ -299,31 +300,50 @@ func (ps *PubSub) publish(ctx context.Context, t *topicState, m *Message, o *Pub
 			return res, err
 		}
 	}
+	if o.local {
+		ps.deliverOwn(t, m)
+	} else {
+		ps.published(t, m)
+	}
+	return res, nil
+}
+
+// published does what follows once a message of ours is on its way.
+func (ps *PubSub) published(t *topicState, m *Message) {
+	ps.remember(t, m)
+	ps.deliverOwn(t, m)
+}
+
+func (ps *PubSub) deliverOwn(t *topicState, m *Message) {
 	ps.seen.settle(ps.now(), m.key, true)
 	ps.stats.published.Add(1)
-	if !o.local {
-		ps.remember(t, m)
-	}
 	ps.trace.deliver(m)
 	t.deliver(ps, m)
-	return res, nil
+}
+
+// recipients returns the peers that a message of ours goes to. For a topic
+// that we are not in the router picks fanout peers.
+func (ps *PubSub) recipients(t *topicState) ([]*Peer, error) {
+	if !t.wanted.Load() {
+		if err := ps.do(func(now time.Time) { ps.mesh.publishing(now, t.name) }); err != nil {
+			return nil, err
+		}
+	}
+	if tg := t.targets.Load(); tg != nil {
+		return tg.publish, nil
+	}
+	return nil, nil
 }
 
 // sendOwn queues a message of ours for its recipients.
 func (ps *PubSub) sendOwn(ctx context.Context, t *topicState, m *Message, o *PublishOptions, res *PublishResult) error {
-	if !t.wanted.Load() {
-		// Not in the topic: the router picks fanout peers.
-		if err := ps.do(func(now time.Time) { ps.mesh.publishing(now, t.name) }); err != nil {
-			return err
-		}
-	}
-	tg := t.targets.Load()
-	if tg == nil {
-		tg = &targets{}
+	to, err := ps.recipients(t)
+	if err != nil {
+		return err
 	}
 	ln := ps.laneOf(m, LanePublish)
 	var last error
-	for _, p := range tg.publish {
+	for _, p := range to {
 		var err error
 		if ps.cfg.Backpressure {
 			err = p.enqueueWait(ctx, m, ln)

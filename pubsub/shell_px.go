@@ -82,6 +82,19 @@ func (ps *PubSub) outPrune(a action) wire.OutPrune {
 	return out
 }
 
+// keepRecord keeps the signed record that a peer gave of itself, to pass it on
+// with a PRUNE: the host does not keep the records of others.
+func (ps *PubSub) keepRecord(id peer.ID, env *record.Envelope) {
+	if env == nil || !ps.cfg.PeerExchange || !id.MatchesPublicKey(env.PublicKey) {
+		return
+	}
+	if cab, ok := peerstore.GetCertifiedAddrBook(ps.host.Peerstore()); ok {
+		if _, err := cab.ConsumePeerRecord(env, peerstore.RecentlyConnectedAddrTTL); err != nil {
+			ps.log.Debug("bad peer record", "peer", id, "err", err)
+		}
+	}
+}
+
 func (ps *PubSub) recordOf(cab peerstore.CertifiedAddrBook, id peer.ID) []byte {
 	env := cab.GetPeerRecord(id)
 	if env == nil {

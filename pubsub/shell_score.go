@@ -31,7 +31,7 @@ func (ps *PubSub) rescore(p *Peer) {
 }
 
 // penalize counts misbehaviour against a peer (P7).
-func (ps *PubSub) penalize(now time.Time, id peer.ID, n int) {
+func (ps *PubSub) penalize(_ time.Time, id peer.ID, n int) {
 	ps.stats.penalties.Add(uint64(n))
 	ps.withScorer(func(s *scorer) { s.penalize(id, n) })
 }

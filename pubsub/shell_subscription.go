@@ -137,6 +137,7 @@ func (s *Subscription) push(m *Message) bool {
 		case pushedOver:
 			s.dropped.Add(1)
 			return false
+		case noRoom:
 		}
 		if s.overflow != Block {
 			s.dropped.Add(1)

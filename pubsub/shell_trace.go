@@ -44,11 +44,16 @@ type RawTracer interface {
 // tracers tells everyone who listens. With nobody listening each call costs
 // a comparison.
 type tracers struct {
-	raw []RawTracer
+	raw   []RawTracer
+	event *eventTracers // nil without event tracers
 }
 
 func (t *tracers) init(ps *PubSub) {
 	t.raw = ps.cfg.RawTracers
+	if len(ps.cfg.EventTracers) > 0 {
+		t.event = &eventTracers{ps: ps, to: ps.cfg.EventTracers}
+		t.raw = append(append([]RawTracer(nil), t.raw...), t.event)
+	}
 }
 
 func (t *tracers) active() bool { return len(t.raw) > 0 }
@@ -140,5 +145,12 @@ func (t *tracers) dropRPC(rpc *RPC, p peer.ID) {
 func (t *tracers) undeliverable(m *Message) {
 	for _, r := range t.raw {
 		r.UndeliverableMessage(m)
+	}
+}
+
+// publish is for event tracers only: RawTracer has no method for it.
+func (t *tracers) publish(m *Message) {
+	if t.event != nil {
+		t.event.publish(m)
 	}
 }

@@ -59,7 +59,7 @@ func (p MessageSignaturePolicy) String() string {
 
 // Why a message was refused: what a tracer is told.
 const (
-	RejectBlacklstedPeer      = "blacklisted peer" //nolint:misspell // the name that users of go-libp2p-pubsub know
+	RejectBlacklstedPeer      = "blacklisted peer"
 	RejectBlacklistedSource   = "blacklisted source"
 	RejectMissingSignature    = "missing signature"
 	RejectUnexpectedSignature = "unexpected signature"

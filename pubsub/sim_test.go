@@ -433,6 +433,19 @@ func TestSimPartitionAndHeal(t *testing.T) {
 	for _, n := range s.nodes {
 		left[n] = half(n)
 	}
+	for _, n := range s.nodes { // nobody is to be left without peers
+		for inHalf := 0; inHalf < 3; {
+			inHalf = 0
+			for other := range n.links {
+				if left[other] == left[n] {
+					inHalf++
+				}
+			}
+			if other := s.anyUp(); inHalf < 3 && left[other] == left[n] {
+				n.connect(other)
+			}
+		}
+	}
 	type link struct{ a, b *simNode }
 	var cut []link
 	for _, n := range s.nodes {

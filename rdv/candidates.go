@@ -51,10 +51,10 @@ func offered(spaces AddrSpace, ip netip.Addr) bool {
 }
 
 func selfRank(ip netip.Addr) int {
-	switch s := AddrSpaceFrom(ip); {
-	case s == SpacePublic6 || s == SpacePublic4:
+	switch AddrSpaceFrom(ip) {
+	case SpacePublic6, SpacePublic4:
 		return 0
-	case s == SpacePrivate4 || s == SpacePrivate6:
+	case SpacePrivate4, SpacePrivate6:
 		return 1
 	default:
 		return 2

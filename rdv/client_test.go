@@ -339,6 +339,20 @@ func switchProtocols(t *testing.T, c net.Conn, resp wire.Response) *bufio.Reader
 	return br
 }
 
+// pickOnce ends the attempt when done is closed, and picks what came first.
+type pickOnce struct{ done <-chan struct{} }
+
+func (p pickOnce) Pick(candidates chan *rdv.Conn, cancel func()) (conns []*rdv.Conn) {
+	go func() {
+		<-p.done
+		cancel()
+	}()
+	for c := range candidates {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
 // TestStrangersLearnNothing: a host that the server names as the peer, and
 // that is not, does not see the token when server and peer are ours; and
 // whatever it says, it is not taken for the peer.
@@ -348,24 +362,29 @@ func TestStrangersLearnNothing(t *testing.T) {
 	for _, answer := range []string{
 		"", "\n", "rdv/1 ACCEPT " + token + "\n", "rdv/1 DIAL x\n", "ECHO", strings.Repeat("x", 1<<16),
 	} {
-		heard := make(chan string, 1)
 		stranger, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		var line string
+		rejected := make(chan struct{})
 		go func() {
+			defer close(rejected)
 			c, err := stranger.Accept()
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer c.Close() //nolint:errcheck // a test
-			line, _ := bufio.NewReader(c).ReadString('\n')
+			br := bufio.NewReader(c)
+			line, _ = br.ReadString('\n')
+			reply := answer
 			if answer == "ECHO" {
-				answer = strings.Replace(line, "DIAL", "ACCEPT", 1)
+				reply = strings.Replace(line, "DIAL", "ACCEPT", 1)
 			}
-			io.WriteString(c, answer) //nolint:errcheck // a test
-			heard <- line
+			io.WriteString(c, reply)      //nolint:errcheck // a test
+			c.(*net.TCPConn).CloseWrite() //nolint:errcheck // a test
+			io.Copy(io.Discard, br)       //nolint:errcheck // until the client closes
 		}()
 		addr := rawServer(t, func(c net.Conn) {
 			br := switchProtocols(t, c, wire.Response{
@@ -377,15 +396,15 @@ func TestStrangersLearnNothing(t *testing.T) {
 				t.Errorf("on the relay: %q, %v", line, err)
 			}
 		})
-		conn, _, err := (&rdv.Client{Picker: rdv.WaitForP2P(100 * time.Millisecond)}).Dial(t.Context(), addr, token, nil)
+		conn, _, err := (&rdv.Client{Picker: pickOnce{rejected}}).Dial(t.Context(), addr, token, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !conn.IsRelay {
-			t.Errorf("took the stranger who said %q for the peer", answer)
+			t.Errorf("took the stranger who said %.40q for the peer", answer)
 		}
 		conn.Close() //nolint:errcheck // a test
-		if line := <-heard; strings.Contains(line, token) || !strings.HasPrefix(line, "rdv/1 DIAL ") {
+		if strings.Contains(line, token) || !strings.HasPrefix(line, "rdv/1 DIAL ") {
 			t.Errorf("the stranger heard %q", line)
 		}
 		stranger.Close() //nolint:errcheck // a test
@@ -410,7 +429,7 @@ func TestAcceptorOutlivesTheRelay(t *testing.T) {
 				break
 			}
 		}
-		defer c.Close() //nolint:errcheck // a test
+		defer c.Close()                                                  //nolint:errcheck // a test
 		c.Write(wire.Hello{Method: wire.Dial, Token: "t"}.AppendTo(nil)) //nolint:errcheck // a test
 		if line, err := bufio.NewReader(c).ReadString('\n'); line != "rdv/1 ACCEPT t\n" {
 			t.Errorf("acceptor said %q, %v", line, err)

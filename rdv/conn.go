@@ -13,7 +13,8 @@ import (
 
 // Methods of a request: one peer of a pair dials, the other accepts.
 const (
-	DIAL, ACCEPT = wire.Dial, wire.Accept
+	DIAL   = wire.Dial
+	ACCEPT = wire.Accept
 )
 
 var (

@@ -38,10 +38,12 @@ const (
 	Refused     = outcomeRefused
 	Taken       = outcomeTaken
 	Unreachable = outcomeUnreachable
+	Stranger    = outcomeStranger
 
 	PrimeHead   = primeHead
 	RaceTurn    = raceTurn
 	MaxAttempts = maxAttempts
+	MaxStranger = maxStrangers
 	MaxAll      = maxAttemptsAll
 )
 

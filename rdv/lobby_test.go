@@ -33,7 +33,8 @@ func TestLobbyJoin(t *testing.T) {
 		{"other token", []*seat[string]{newSeat("a", ACCEPT, "u", away)}, newSeat("d", DIAL, "t", home), seated, "", 2},
 		{
 			"own older connection",
-			[]*seat[string]{newSeat("old", DIAL, "t", home)}, newSeat("d", DIAL, "t", home), replaced, "old", 1,
+			[]*seat[string]{newSeat("old", DIAL, "t", home)},
+			newSeat("d", DIAL, "t", home), replaced, "old", 1,
 		},
 		{"hijack", []*seat[string]{newSeat("victim", DIAL, "t", home)}, newSeat("d", DIAL, "t", away), occupied, "", 1},
 		{

@@ -28,7 +28,12 @@ const (
 
 	// maxAttempts bounds the attempts at one candidate, maxAttemptsAll those
 	// of a race: enough for some two seconds of trying, and no scan.
-	maxAttempts    = 24
+	maxAttempts = 24
+
+	// maxStrangers bounds the connections made to one candidate that turned out
+	// not to lead to the peer. The first may have, through a NAT that let go.
+	maxStrangers = 3
+
 	maxAttemptsAll = 64
 
 	// minTTL and maxTTL are the hops that primes may make: out of one's own
@@ -66,6 +71,7 @@ const (
 	outcomeRefused                    // something on the way answered with a refusal
 	outcomeTaken                      // the addresses are in use: by the connection that the peer made
 	outcomeUnreachable                // this host has no way to there
+	outcomeStranger                   // somebody answered who is not the peer
 )
 
 // A race decides when to try which candidate how. It holds no clock and no
@@ -83,6 +89,7 @@ type racer struct {
 	lane
 	attempts int
 	refusals int
+	stranger int
 	due      time.Time // of the next attempt; zero: none planned
 	pending  bool
 
@@ -131,11 +138,11 @@ func (r *race) advance(now time.Time) (start []attempt) {
 // be seen: the acceptor primes first. Both began when the server told them of
 // each other, so they agree on whose turn it is without a word.
 func (r *race) prime(now time.Time, c *racer) (ttl int, until time.Time) {
-	turn := now.Sub(r.start) / raceTurn
+	turn := int(now.Sub(r.start) / raceTurn)
 	if !c.punch || c.refusals == 0 || (turn%2 == 0) != r.accepting {
 		return 0, time.Time{}
 	}
-	return minTTL + int(turn/2)%(maxTTL-minTTL+1), r.start.Add((turn + 1) * raceTurn)
+	return minTTL + turn/2%(maxTTL-minTTL+1), r.start.Add(time.Duration(turn+1) * raceTurn)
 }
 
 // failed reports that the attempt at a candidate ended without a connection.
@@ -148,6 +155,11 @@ func (r *race) failed(now time.Time, candidate int, why outcome) {
 		c.refusals++
 	case outcomeExpired:
 		c.due = now
+	case outcomeStranger:
+		c.due = now.Add(retryMax)
+		if c.stranger++; c.stranger == maxStrangers {
+			c.due = time.Time{}
+		}
 	case outcomeTaken:
 		c.due = time.Time{}
 	case outcomeUnreachable:

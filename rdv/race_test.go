@@ -149,8 +149,8 @@ func TestRaceIsBounded(t *testing.T) {
 			"198.51.100.1:41000", "198.51.100.2:41000", "198.51.100.3:41000", "198.51.100.4:41000", "198.51.100.5:41000",
 			"198.51.100.6:41000", "198.51.100.7:41000", "198.51.100.8:41000", "198.51.100.9:41000", "198.51.100.10:41000")[:n]...)
 		total := 0
-		for now := t0; !r.Next().IsZero(); {
-			now = r.Next()
+		for !r.Next().IsZero() {
+			now := r.Next()
 			for _, a := range r.Advance(now) {
 				total++
 				r.Failed(now, a.Candidate(), rdv.Refused)
@@ -159,6 +159,23 @@ func TestRaceIsBounded(t *testing.T) {
 		if want := min(n*rdv.MaxAttempts, rdv.MaxAll); total != want {
 			t.Errorf("%d candidates: %d attempts, want %d", n, total, want)
 		}
+	}
+}
+
+// TestRaceLeavesStrangersAlone: who answers and is not the peer is not called
+// again and again.
+func TestRaceLeavesStrangersAlone(t *testing.T) {
+	t.Parallel()
+	r := rdv.NewRace(t0, rdv.DIAL, rdv.Lane{Addr: addrPorts("192.168.1.7:41000")[0]})
+	calls := 0
+	for !r.Next().IsZero() {
+		now := r.Next()
+		one(t, r.Advance(now))
+		calls++
+		r.Failed(now, 0, rdv.Stranger)
+	}
+	if calls != rdv.MaxStranger || r.Hopeless(false) {
+		t.Errorf("called %d times, want %d", calls, rdv.MaxStranger)
 	}
 }
 

@@ -265,8 +265,7 @@ func (h *hunt) try(a attempt) {
 		r.why = outcomeOf(err)
 	}
 	if r.conn && !h.greet(raw, true) {
-		// Somebody answered who is not the peer, or the peer's NAT let go.
-		r = report{candidate: a.candidate, why: outcomeRefused}
+		r = report{candidate: a.candidate, why: outcomeStranger}
 	}
 	select {
 	case h.reports <- r:

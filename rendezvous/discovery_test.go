@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/backoff"
 	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
@@ -280,6 +281,10 @@ func TestLegacy(t *testing.T) {
 		t.Fatalf("%d records", len(res.Records))
 	}
 	c.wantStatus(wire.OK, register("lab", pi, 0))
+	whole := wire.AppendPeerInfo(nil, &wire.PeerRecord{ID: []byte(old.ID()), Addrs: [][]byte{ma.StringCast(someAddr).Bytes()}})
+	for range 2 { // the second time its bytes are known
+		c.wantStatus(wire.OK, register("lab", whole, 0))
+	}
 	c.wantStatus(wire.NotAuthorized, register("lab", wire.AppendPeerInfo(nil, &wire.PeerRecord{
 		ID: []byte(signed.ID()), Addrs: [][]byte{ma.StringCast(someAddr).Bytes()},
 	}), 0))
@@ -294,6 +299,9 @@ func TestLegacy(t *testing.T) {
 		}
 	}
 	// Others do not see what nobody signed.
+	if res := dialRaw(t, newHost(t), bridge, wire.Libp2p).wantStatus(wire.OK, discover("lab", 0, nil)); len(res.Records) != 1 {
+		t.Errorf("a stranger sees %d records, want the signed one", len(res.Records))
+	}
 	page, err := newClient(t, signed, rendezvous.ClientConfig{LegacyPeerInfo: true}).Discover(ctx, bridge.ID(), "lab", rendezvous.Query{})
 	if err != nil || len(page.Records) != 1 || page.Records[0].ID != signed.ID() {
 		t.Errorf("found %v, %v", page.Records, err)
@@ -415,8 +423,8 @@ func TestWakuReadme(t *testing.T) {
 		}
 	}
 	da, db := rendezvous.NewRendezvousDiscovery(a), rendezvous.NewRendezvousDiscovery(b)
-	defer da.Close()
-	defer db.Close()
+	defer closing(t, da)
+	defer closing(t, db)
 	if _, err := da.Advertise(ctx, "topic"); err != nil {
 		t.Fatal(err)
 	}
@@ -460,6 +468,48 @@ func TestAdvertiseFails(t *testing.T) {
 	if ttl, err := d.Advertise(t.Context(), "lab"); err == nil || ttl <= 0 {
 		t.Errorf("closed: %v, %v", ttl, err)
 	}
+}
+
+// A name that was left can be advertised again, and is kept up.
+func TestAdvertiseAgain(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, h []host.Host) {
+		p, err := rendezvous.NewPoint(h[0], rendezvous.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closing(t, p)
+		d := rendezvous.NewDiscovery(h[1], rendezvous.DiscoveryConfig{
+			Points: []peer.AddrInfo{{ID: h[0].ID(), Addrs: h[0].Addrs()}}, UnregisterOnCancel: true,
+		})
+		defer closing(t, d)
+		for range 3 {
+			ctx, cancel := context.WithCancel(t.Context())
+			for range 3 {
+				if _, err := d.Advertise(ctx, "lab"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(5 * time.Hour)
+			if n := p.Stats().Registrations; n != 1 {
+				t.Fatalf("%d registrations after 5 h", n)
+			}
+			if err := d.Unsubscribe(ctx, "lab"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Advertise(ctx, "lab"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Hour)
+			if n := p.Stats().Registrations; n != 1 {
+				t.Fatalf("%d registrations 5 h after the second beginning", n)
+			}
+			cancel()
+			time.Sleep(time.Second)
+			if n := p.Stats().Registrations; n != 0 {
+				t.Fatalf("%d registrations after the end", n)
+			}
+		}
+	})
 }
 
 // Both ends of an advertisement: it stops with its context, and with Unsubscribe.

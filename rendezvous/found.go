@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
@@ -32,7 +34,7 @@ func readFound(r *wire.Registration, asked string, legacy bool) (f Found, ok boo
 	if f.NS == "" {
 		f.NS = asked // Go's forks leave out what was asked for
 	}
-	if asked != "" && f.NS != asked {
+	if f.NS == "" || asked != "" && f.NS != asked || len(f.NS) > MaxWakuNamespace || !utf8.ValidString(f.NS) {
 		return f, false
 	}
 	if r.HasTTL {

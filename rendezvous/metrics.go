@@ -4,8 +4,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/muster-p2p/muster/rendezvous/wire"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
 // statuses are those that a point sends, in the order of its counters.
@@ -54,9 +55,14 @@ func reasonOf(err error) (reason, bool) {
 		err    error
 		reason reason
 	}{
-		{errRate, reasonRate}, {errBusy, reasonBusy}, {errDenied, reasonDenied}, {errStaleRecord, reasonStale},
-		{errPeerFull, reasonPeerFull}, {errSourceFull, reasonSourceFull},
-		{errNamespaceFull, reasonNamespaceFull}, {errFull, reasonFull},
+		{errRate, reasonRate},
+		{errBusy, reasonBusy},
+		{errDenied, reasonDenied},
+		{errStaleRecord, reasonStale},
+		{errPeerFull, reasonPeerFull},
+		{errSourceFull, reasonSourceFull},
+		{errNamespaceFull, reasonNamespaceFull},
+		{errFull, reasonFull},
 	} {
 		if err == r.err { //nolint:errorlint // our own, never wrapped
 			return r.reason, true

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 

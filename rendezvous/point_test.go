@@ -20,11 +20,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/wire"
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
@@ -83,6 +84,17 @@ func pointOn(t testing.TB, h host.Host, cfg rendezvous.Config) *rendezvous.Point
 		}
 	})
 	return p
+}
+
+// open is a point without limits, for floods and benchmarks.
+func open(store rendezvous.Store) rendezvous.Config {
+	none := rendezvous.Rate{PerSecond: -1}
+	return rendezvous.Config{
+		Store:      store,
+		Limits:     rendezvous.Limits{PerPeer: -1, PerSource: -1, PerNet: -1, PerNamespace: -1, Total: -1, Bytes: -1},
+		Rates:      rendezvous.Rates{Peer: none, Source: none, Total: none},
+		MaxStreams: -1, MaxPeerStreams: -1,
+	}
 }
 
 // know lets h find the others.

@@ -3,8 +3,6 @@ package rendezvous
 import (
 	"bytes"
 	"cmp"
-	"math"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -184,18 +182,17 @@ func (r *registry) entry(k Key) *entry {
 	return p.get(ns)
 }
 
-// known returns the record bytes of a live registration of the peer that are
-// equal to record, and their sequence number: they need not be verified again,
-// nor kept twice.
-func (r *registry) known(realm Realm, id peer.ID, record []byte) (same []byte, seq uint64, ok bool) {
+// known returns a registration of the peer with the same record bytes, or nil:
+// they need not be verified again, nor kept twice.
+func (r *registry) known(realm Realm, id peer.ID, record []byte) *entry {
 	p := r.realms[realm].peers[id]
 	if p == nil {
-		return nil, 0, false
+		return nil
 	}
 	tried := 0
 	for e := range p.entries {
 		if bytes.Equal(e.record, record) {
-			return e.record, e.seq, true
+			return e
 		}
 		// A peer has one record as a rule, and the old one until it has
 		// registered the new one everywhere.
@@ -203,130 +200,7 @@ func (r *registry) known(realm Realm, id peer.ID, record []byte) (same []byte, s
 			break
 		}
 	}
-	return nil, 0, false
-}
-
-// A ticket reserves room for a registration that is on its way through the
-// store. It must be given back with release, whatever became of it.
-type ticket struct {
-	realm *realmState
-	peer  *peerState
-	ns    *namespace
-	bytes int64
-	fresh bool // not a replacement
-}
-
-// entryOverhead is what a registration takes beside its name and record.
-const entryOverhead = 320
-
-func cost(ns string, record []byte) int64 {
-	return int64(len(ns)) + int64(len(record)) + entryOverhead
-}
-
-// admit decides whether reg may be registered and reserves room for it. Errors
-// are those of limits.go.
-func (r *registry) admit(now time.Time, reg *Registration) (ticket, error) {
-	err := r.check(now, reg)
-	if isLimit(err) && r.collect(now, reg) {
-		err = r.check(now, reg)
-	}
-	if err != nil {
-		return ticket{}, err
-	}
-	realm := r.realms[reg.Realm]
-	t := ticket{realm: realm, fresh: r.entry(reg.Key) == nil}
-	if !t.fresh {
-		return t, nil
-	}
-	t.ns, t.peer, t.bytes = r.namespace(realm, reg), r.peer(realm, reg), cost(reg.NS, reg.Record)
-	t.ns.pending++
-	t.peer.pending++
-	r.pending++
-	r.bytes += t.bytes
-	return t, nil
-}
-
-func isLimit(err error) bool {
-	return err != nil && err != errStaleRecord //nolint:errorlint // our own, never wrapped
-}
-
-// collect removes what has expired and may stand in reg's way.
-func (r *registry) collect(now time.Time, reg *Registration) bool {
-	const most = 256 // the limits' worst case stays short
-	n, _ := r.expire(now, most)
-	// And of this second, which the wheel has not done yet.
-	dead := r.wheel.dueNow(r.since(now), most)
-	for _, e := range dead {
-		r.remove(e)
-	}
-	n += len(dead)
-	if p := r.realms[reg.Realm].peers[reg.Peer]; p != nil {
-		dead = dead[:0]
-		for e := range p.entries {
-			if e.deadline <= r.since(now) {
-				dead = append(dead, e)
-			}
-		}
-		for _, e := range dead {
-			r.remove(e)
-		}
-		n += len(dead)
-	}
-	return n > 0
-}
-
-// check is admit without the reservation.
-func (r *registry) check(now time.Time, reg *Registration) error {
-	realm, lim := r.realms[reg.Realm], &r.limits
-	p, ns := realm.peers[reg.Peer], realm.namespaces[reg.NS]
-	if p != nil && !r.stale && reg.Seq < p.maxSeq && p.liveSeq(r.since(now)) > reg.Seq {
-		return errStaleRecord
-	}
-	if p != nil && ns != nil {
-		if e := p.get(ns); e != nil && e.deadline > r.since(now) {
-			return nil // a refresh
-		}
-	}
-	switch {
-	case p != nil && int(p.n+p.pending) >= lim.PerPeer:
-		return errPeerFull
-	case ns != nil && ns.order.n+ns.pending >= lim.PerNamespace:
-		return errNamespaceFull
-	case r.live+r.pending >= lim.Total, r.bytes+cost(reg.NS, reg.Record) > lim.Bytes:
-		return errFull
-	case p == nil && reg.Source.IsValid() && r.sourceFull(reg.Source):
-		return errSourceFull
-	}
 	return nil
-}
-
-// liveSeq is maxSeq without what has expired and was not collected yet.
-func (p *peerState) liveSeq(now int64) (seq uint64) {
-	for e := range p.entries {
-		if e.deadline > now {
-			seq = max(seq, e.seq)
-		}
-	}
-	return seq
-}
-
-func (r *registry) sourceFull(a netip.Addr) bool {
-	if s := r.sources[a]; s != nil && s.peers >= r.limits.PerSource {
-		return true
-	}
-	return r.nets[netOf(a)] >= r.limits.PerNet
-}
-
-// release gives back what admit reserved.
-func (r *registry) release(t ticket) {
-	if !t.fresh {
-		return
-	}
-	t.ns.pending--
-	t.peer.pending--
-	r.pending--
-	r.bytes -= t.bytes
-	r.tidy(t.realm, t.ns, t.peer)
 }
 
 // namespace and peer return the named state, made if need be.
@@ -412,8 +286,8 @@ func (r *registry) apply(now time.Time, changes []Change) {
 func (r *registry) set(realm *realmState, old *entry, c *Change, deadline int64) {
 	p := r.peer(realm, &c.Registration)
 	record := c.Record
-	if same, _, ok := r.known(c.Realm, c.Peer, record); ok {
-		record = same
+	if same := r.known(c.Realm, c.Peer, record); same != nil {
+		record = same.record
 	}
 	e := old
 	if e == nil {
@@ -491,109 +365,6 @@ func (r *registry) removals(realm Realm, id peer.ID, ns string) []Change {
 // left returns how long e still lives.
 func (r *registry) left(now time.Time, e *entry) time.Duration {
 	return time.Duration(e.deadline - r.since(now))
-}
-
-// noEntries is the order of a namespace that is not there. It is only read.
-var noEntries = &order{}
-
-// orderOf returns the order and tag of a namespace, or of all together if ns
-// is empty and that is allowed. Unknown ones have an empty order.
-func (r *registry) orderOf(realm Realm, ns string) (*order, nsTag) {
-	s := r.realms[realm]
-	if ns == "" && s.all != nil {
-		return s.all, tagOf(realm, "")
-	}
-	if n := s.namespaces[ns]; n != nil {
-		return &n.order, n.tag
-	}
-	return noEntries, tagOf(realm, ns)
-}
-
-// list goes on with a listing: it calls emit with live registrations of o
-// until that returns false, which says that this one was not taken. It returns
-// where the next page begins.
-func (r *registry) list(now time.Time, realm Realm, o *order, l listing, rng *rand.Rand, emit func(*entry) bool) listing {
-	at, head := r.since(now), r.realms[realm].head
-	if l.phase == phaseNew {
-		l = listing{phase: phaseFollow, hi: head}
-		if e := o.random(rng); e != nil {
-			l = listing{phase: phaseUp, hi: head, start: e.pos - 1, cur: e.pos - 1}
-		}
-	}
-	// read goes through from < pos <= to and returns how far it came.
-	read := func(from, to uint64) (uint64, bool) {
-		done := o.each(from, to, func(e *entry) bool {
-			if e.deadline > at && !emit(e) {
-				return false
-			}
-			from = e.pos
-			return true
-		})
-		return from, done
-	}
-	var done bool
-	if l.phase == phaseUp {
-		if l.cur, done = read(l.cur, l.hi); !done {
-			return l
-		}
-		if head < l.hi { // another point that shares the store is ahead
-			l.cur = max(l.cur, head)
-			return l
-		}
-		l.phase, l.cur = phaseRound, 0
-	}
-	if l.phase == phaseRound {
-		if l.cur, done = read(l.cur, l.start); !done {
-			return l
-		}
-		if head < l.start {
-			l.cur = max(l.cur, head)
-			return l
-		}
-		l.phase, l.cur, l.start = phaseFollow, 0, 0
-	}
-	if l.hi, done = read(l.hi, math.MaxUint64); done {
-		l.hi = max(l.hi, head)
-	}
-	return l
-}
-
-// sample calls emit with up to limit live registrations of o, drawn by lot and
-// in no order, until it returns false.
-//
-// Spec: https://github.com/waku-org/go-waku-rendezvous: a discover returns
-// random records.
-func (r *registry) sample(now time.Time, o *order, limit int, rng *rand.Rand, emit func(*entry) bool) {
-	at := r.since(now)
-	var drawn []*entry
-	if o.n <= 2*limit {
-		o.each(0, math.MaxUint64, func(e *entry) bool {
-			drawn = append(drawn, e)
-			return true
-		})
-		rng.Shuffle(len(drawn), func(i, j int) { drawn[i], drawn[j] = drawn[j], drawn[i] })
-	} else {
-		// Fewer than half are wanted: draw, and draw again what came before.
-		seen := make(map[*entry]bool, limit)
-		for tries := 4 * limit; len(drawn) < limit && tries > 0; tries-- {
-			if e := o.random(rng); !seen[e] {
-				seen[e] = true
-				drawn = append(drawn, e)
-			}
-		}
-	}
-	for _, e := range drawn {
-		if limit == 0 {
-			return
-		}
-		if e.deadline <= at {
-			continue
-		}
-		if !emit(e) {
-			return
-		}
-		limit--
-	}
 }
 
 // registryStats counts what is there, expired and not collected included.

@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -390,7 +391,7 @@ func TestLimits(t *testing.T) {
 				if i < tt.admits {
 					want = nil
 				}
-				if err := r.register(reg(i)); err != want {
+				if err := r.register(reg(i)); !errors.Is(err, want) {
 					t.Fatalf("registration %d: %v, want %v", i, err, want)
 				}
 			}
@@ -422,12 +423,12 @@ func TestReservation(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := r.registration("other", "peer", time.Hour)
-	if _, err := r.admit(r.now, &other); err != errPeerFull {
+	if _, err := r.admit(r.now, &other); !errors.Is(err, errPeerFull) {
 		t.Errorf("a second one of the peer: %v", err)
 	}
 	stranger := r.registration("ns", "stranger", time.Hour)
 	stranger.Source = reg.Source
-	if _, err := r.admit(r.now, &stranger); err != errSourceFull {
+	if _, err := r.admit(r.now, &stranger); !errors.Is(err, errSourceFull) {
 		t.Errorf("a second peer of the source: %v", err)
 	}
 	r.release(first) // the store failed

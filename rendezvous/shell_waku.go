@@ -17,9 +17,9 @@ func NewRendezvousDiscovery(h host.Host) *Discovery {
 	return NewDiscovery(h, DiscoveryConfig{Client: ClientConfig{Waku: true}})
 }
 
-// A RendezvousService is a [Point] for both protocols that is started and
+// A Service is a [Point] for both protocols that is started and
 // stopped, as in go-waku-rendezvous.
-type RendezvousService struct {
+type Service struct {
 	host host.Host
 	cfg  Config
 
@@ -30,12 +30,12 @@ type RendezvousService struct {
 // NewRendezvousService returns a service on h that is not started yet. store
 // keeps the registrations of /rendezvous/1.0.0, and nil is memory; those of
 // Waku live for 20 seconds and are not worth keeping.
-func NewRendezvousService(h host.Host, store Store) *RendezvousService {
-	return &RendezvousService{host: h, cfg: Config{Store: store, Waku: true}}
+func NewRendezvousService(h host.Host, store Store) *Service {
+	return &Service{host: h, cfg: Config{Store: store, Waku: true}}
 }
 
 // Start opens the store and serves. It may be called once.
-func (s *RendezvousService) Start() (err error) {
+func (s *Service) Start() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.point != nil {
@@ -46,7 +46,7 @@ func (s *RendezvousService) Start() (err error) {
 }
 
 // Stop stops serving and closes the store.
-func (s *RendezvousService) Stop() error {
+func (s *Service) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.point == nil {

@@ -2,6 +2,8 @@ package rendezvous_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
+
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
@@ -29,6 +32,14 @@ func inBubble(t *testing.T, n int, f func(t *testing.T, hosts []host.Host)) {
 		}()
 		f(t, net.Hosts())
 	})
+}
+
+// closing is for defer: in a bubble all must be closed before the end.
+func closing(t *testing.T, c io.Closer) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // A record past its time is never served, to the millisecond, and what is left
@@ -53,9 +64,9 @@ func TestExpiry(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer p.Close()
+				defer closing(t, p)
 				c := rendezvous.NewClient(h[1], rendezvous.ClientConfig{Waku: tt.waku})
-				defer c.Close()
+				defer closing(t, c)
 				granted, err := c.Register(t.Context(), h[0].ID(), "lab", time.Duration(tt.ttl)*time.Second)
 				if err != nil {
 					t.Fatal(err)
@@ -99,11 +110,11 @@ func TestAdvertiseStays(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer p.Close()
+				defer closing(t, p)
 				points, infos = append(points, p), append(infos, peer.AddrInfo{ID: h[i].ID(), Addrs: h[i].Addrs()})
 			}
 			d := rendezvous.NewDiscovery(h[2], rendezvous.DiscoveryConfig{Client: rendezvous.ClientConfig{Waku: waku}, Points: infos})
-			defer d.Close()
+			defer closing(t, d)
 			ctx, cancel := context.WithCancel(t.Context())
 			if _, err := d.Advertise(ctx, "lab"); err != nil {
 				t.Fatal(err)
@@ -141,7 +152,7 @@ func TestAdvertiseStays(t *testing.T) {
 func TestAdvertiseComesBack(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, h []host.Host) {
 		d := rendezvous.NewDiscovery(h[1], rendezvous.DiscoveryConfig{Points: []peer.AddrInfo{{ID: h[0].ID(), Addrs: h[0].Addrs()}}})
-		defer d.Close()
+		defer closing(t, d)
 		ttl, err := d.Advertise(t.Context(), "lab")
 		if err == nil || ttl < time.Second || ttl > 3*time.Minute {
 			t.Errorf("no point yet: %v, %v", ttl, err)
@@ -151,7 +162,7 @@ func TestAdvertiseComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer closing(t, p)
 		time.Sleep(3 * time.Minute)
 		if n := p.Stats().Registrations; n != 1 {
 			t.Errorf("%d registrations 3 minutes after the point came back", n)
@@ -166,14 +177,14 @@ func TestRatesOverTheWire(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer closing(t, p)
 		c := rendezvous.NewClient(h[1], rendezvous.ClientConfig{})
-		defer c.Close()
+		defer closing(t, c)
 		var got []wire.Status
 		ask := func() {
 			_, err := c.Discover(t.Context(), h[0].ID(), "lab", rendezvous.Query{})
 			status := wire.OK
-			if e, ok := err.(*rendezvous.StatusError); ok {
+			if e, ok := errors.AsType[*rendezvous.StatusError](err); ok {
 				status = e.Status
 			} else if err != nil {
 				t.Fatal(err)
@@ -202,14 +213,14 @@ func TestWatchLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer closing(t, p)
 		c := rendezvous.NewClient(h[1], rendezvous.ClientConfig{})
-		defer c.Close()
+		defer closing(t, c)
 		if _, err := c.Register(t.Context(), h[0].ID(), "lab", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		d := rendezvous.NewDiscovery(h[2], rendezvous.DiscoveryConfig{Points: []peer.AddrInfo{{ID: h[0].ID(), Addrs: h[0].Addrs()}}})
-		defer d.Close()
+		defer closing(t, d)
 		events, err := d.Watch(t.Context(), "lab")
 		if err != nil {
 			t.Fatal(err)

@@ -33,9 +33,9 @@ func floodBench(c config) error {
 		return err
 	}
 	defer db.Close()
-	fmt.Fprintf(c.out, "\nflood of undecryptable packets from %d sources, %v each; CPU is of all but the making of junk\n", floodSources, floodSpan)
-	fmt.Fprintf(c.out, "%-12s %10s %10s %8s %8s %10s %10s %8s %10s %10s\n",
-		"", "sent/s", "taken/s", "pings", "lost", "p50", "p99", "cores", "answers/s", "heap")
+	fmt.Fprintf(c.out, "\nflood of undecryptable packets from %d sources, %v each; cores is client, node and the making of junk, of which making is the last\n", floodSources, floodSpan)
+	fmt.Fprintf(c.out, "%-12s %8s %8s %7s %6s %10s %10s %7s %7s %9s %10s\n",
+		"", "sent/s", "taken/s", "pings", "lost", "p50", "p99", "cores", "making", "answers/s", "heap")
 	for _, s := range stacks(db) {
 		for _, pps := range []int{0, 2000, 8000, 20_000, 50_000} {
 			line, err := flood(s, pps)
@@ -94,8 +94,8 @@ func flood(s stack, pps int) (string, error) {
 	grown := heap() - before
 	slices.Sort(trips)
 	seconds := floodSpan.Seconds()
-	return fmt.Sprintf("%10d %10.0f %8d %8d %10s %10s %8.2f %10.0f %10.0f", pps, float64(conn.taken())/seconds, len(trips), lost,
-		quantile(trips, 0.5), quantile(trips, 0.99), max(0, (used-own).Seconds()/seconds), float64(conn.strays())/seconds, grown), nil
+	return fmt.Sprintf("%8d %8.0f %7d %6d %10s %10s %7.2f %7.2f %9.0f %10.0f", pps, float64(conn.taken())/seconds, len(trips), lost,
+		quantile(trips, 0.5), quantile(trips, 0.99), used.Seconds()/seconds, own.Seconds()/seconds, float64(conn.strays())/seconds, grown), nil
 }
 
 func listenLoopback() (*net.UDPConn, error) {

@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	idleNodes = 64   // over which the heap of an idle node is averaged
-	sessions  = 800  // over which that of a cold session is; within every cache's bound
-	quiet     = 3000 // milliseconds until what a node does at its start is over
+	idleNodes = 64                   // over which the heap of an idle node is averaged
+	sessions  = 800                  // over which that of a cold session is; within every cache's bound
+	quiet     = 3 * time.Second      // until what a node does at its start is over
+	cold      = 70 * time.Second     // until a session counts as cold: muster drops unused ciphers after half a minute
+	pace      = 3 * time.Millisecond // between visits: muster challenges at most 500 strangers a second
 )
 
 func memoryBench(c config) error {
@@ -68,7 +70,7 @@ func idleHeap(s stack) (float64, error) {
 		}
 		nodes = append(nodes, n)
 	}
-	time.Sleep(quiet * time.Millisecond)
+	time.Sleep(quiet)
 	return (heap() - before) / idleNodes, nil
 }
 
@@ -95,11 +97,12 @@ func sessionHeap(s stack) (float64, error) {
 	}
 	before := heap()
 	for i := range sessions {
+		time.Sleep(pace)
 		if err := visit(net, s, server.record(), 2+i); err != nil {
-			return 0, err
+			return 0, fmt.Errorf("visitor %d: %w", i, err)
 		}
 	}
-	time.Sleep(quiet * time.Millisecond)
+	time.Sleep(cold)
 	return (heap() - before) / sessions, nil
 }
 

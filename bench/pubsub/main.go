@@ -6,7 +6,11 @@
 // weighs on both. CPU time is that of the process, user and system: publisher
 // and receivers together. Allocations are those of the process as well.
 //
-//	go run . -cases pair,mesh,burst,graft,decode,seen
+//	go run . -cases pair,mesh,burst,graft,decode,seen,sweep
+//
+// The simulated WAN is a test, since its time is virtual:
+//
+//	go test -run WAN -v -wan
 package main
 
 import (
@@ -73,7 +77,7 @@ func main() {
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), r.rounds, r.length)
 	for c := range strings.SplitSeq(*cases, ",") {
 		run, ok := map[string]func() error{
-			"pair": r.pairs, "mesh": r.meshes, "burst": r.bursts, "graft": r.grafts, "decode": r.decode, "seen": r.seen,
+			"pair": r.pairs, "mesh": r.meshes, "burst": r.bursts, "graft": r.grafts, "decode": r.decode, "seen": r.seen, "sweep": r.sweep,
 		}[c]
 		if !ok {
 			fmt.Fprintf(os.Stderr, "no case %q\n", c)
@@ -98,7 +102,8 @@ type result struct {
 	cpu        float64 // µs per delivery
 	allocs     float64 // per delivery
 	bytes      float64 // allocated per delivery
-	p50, p99   time.Duration
+	p50, p90   time.Duration
+	p99, last  time.Duration
 	duplicates float64 // per delivery
 	delivered  float64 // share
 	refused    int     // publishes that returned an error

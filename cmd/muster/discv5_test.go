@@ -20,11 +20,11 @@ func startListen(t *testing.T, args ...string) string {
 	done := make(chan int, 1)
 	go func() {
 		done <- run(ctx, append([]string{"discv5", "listen", "--addr", "127.0.0.1:0"}, args...), nil, w, io.Discard)
-		w.Close()
+		_ = w.Close() // never fails
 	}()
 	t.Cleanup(func() {
 		cancel()
-		r.Close()
+		_ = r.Close() // never fails
 		if code := <-done; code != exitOK {
 			t.Errorf("listen ended with %d", code)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -39,6 +40,7 @@ type pubsubFlags struct {
 	floodsub bool
 	maxSize  int
 	verbose  bool
+	find     findFlags
 }
 
 func (f *pubsubFlags) add(cmd *cobra.Command) {
@@ -51,6 +53,7 @@ func (f *pubsubFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.floodsub, "floodsub", false, "speak floodsub only")
 	fl.IntVar(&f.maxSize, "max-size", pubsub.DefaultMaxMessageSize, "the longest RPC in bytes, both ways")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "say on stderr what goes on")
+	f.find.add(cmd)
 }
 
 // A session is a host that speaks pubsub.
@@ -74,7 +77,10 @@ func (f *pubsubFlags) open(e *env) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := hostKey(f.key)
+	if err := f.find.check(); err != nil {
+		return nil, err
+	}
+	key, err := f.find.identity(f.key)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +101,7 @@ func (f *pubsubFlags) config(e *env) (pubsub.Config, error) {
 		return cfg, usageError(fmt.Errorf("--max-size %d", f.maxSize), "give a number of bytes above zero")
 	}
 	if f.verbose {
-		cfg.Logger = slog.New(tint.NewHandler(e.stderr, &tint.Options{Level: slog.LevelDebug, NoColor: true}))
+		cfg.Logger = slog.New(tint.NewTextHandler(e.stderr, &tint.Options{Level: slog.LevelDebug, NoColor: true}))
 	}
 	switch f.sign {
 	case "strict":
@@ -172,6 +178,23 @@ func (s *session) stay(ctx context.Context, pi peer.AddrInfo) {
 			return
 		}
 	}
+}
+
+// meet finds peers and stays connected to them until ctx is done; wait returns
+// when that has ended.
+func (s *session) meet(ctx context.Context, f *findFlags) (wait func() error, err error) {
+	var wg sync.WaitGroup
+	found, err := f.find(ctx, s.host, func(pi peer.AddrInfo) {
+		wg.Go(func() { s.stay(ctx, pi) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := found()
+		wg.Wait()
+		return err
+	}, nil
 }
 
 // dial connects to the peers once; it fails if none can be reached.

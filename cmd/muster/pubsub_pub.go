@@ -23,7 +23,7 @@ func newPubCmd(e *env) *cobra.Command {
 		Short: "Publish to a topic: an argument, or each line of stdin",
 		Long: `Publish MESSAGE, or each line of stdin, to a topic. It waits until a peer
 is in the topic, and ends when everything has been sent to at least one.`,
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 2 {
 				return usageError(fmt.Errorf("muster pub takes TOPIC [MESSAGE|-], got %d arguments", len(args)), "see 'muster pub --help'")
 			}
@@ -34,8 +34,9 @@ is in the topic, and ends when everything has been sent to at least one.`,
 			if err != nil {
 				return err
 			}
-			if len(f.peers) == 0 && len(f.listen) == 0 {
-				return usageError(errors.New("nobody to publish to"), "name a peer with --peer, or wait for one with --listen")
+			if len(f.peers) == 0 && len(f.listen) == 0 && !f.find.any() {
+				return usageError(errors.New("nobody to publish to"),
+					"name a peer with --peer, find some with --ns and --point or with --bootnode, or wait for one with --listen")
 			}
 			return runPub(cmd.Context(), e, &f, args[0], wait, asJSON, next)
 		},
@@ -101,6 +102,16 @@ func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time
 	if err := s.dial(ctx); err != nil {
 		return err
 	}
+	fctx, cancel := context.WithCancel(ctx)
+	found, err := s.meet(fctx, &f.find)
+	if err != nil {
+		cancel()
+		return err
+	}
+	defer func() {
+		cancel()
+		err = errors.Join(err, found())
+	}()
 	if err := awaitPeer(ctx, t, wait); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func newSubCmd(e *env) *cobra.Command {
 
 The first line on stderr is the multiaddr that others reach this peer at.
 It listens on this machine only, unless --listen says otherwise.`,
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError(errors.New("muster sub takes TOPIC..., got none"), "see 'muster sub --help'")
 			}
@@ -82,6 +82,14 @@ func runSub(ctx context.Context, e *env, f *pubsubFlags, topics []string, count 
 	for _, pi := range s.peers {
 		wg.Go(func() { s.stay(ctx, pi) })
 	}
+	found, err := s.meet(ctx, &f.find)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		cancel()
+		err = errors.Join(err, found())
+	}()
 	msgs := make(chan *pubsub.Message)
 	for _, sub := range subs {
 		wg.Go(func() {

@@ -17,10 +17,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/sec"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/spf13/cobra"
+
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/wire"
-	"github.com/spf13/cobra"
 )
 
 func newRendezvousCmd(e *env) *cobra.Command {

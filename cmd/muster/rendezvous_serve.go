@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/spf13/cobra"
+
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/pebblestore"
 	"github.com/muster-p2p/muster/rendezvous/pgstore"
-	"github.com/spf13/cobra"
 )
 
 // rendezvousServe is the flags of 'muster rendezvous serve'.

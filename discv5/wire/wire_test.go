@@ -35,7 +35,7 @@ func load(t testing.TB, name string) vector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	v := vector{in: map[string]string{}}
 	var out strings.Builder
 	for s := bufio.NewScanner(f); s.Scan(); {

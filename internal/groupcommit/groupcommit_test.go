@@ -162,3 +162,74 @@ func TestClose(t *testing.T) {
 		}
 	})
 }
+
+// TestGather has callers that come back some time after they were answered, and
+// a commit that takes a millisecond: whoever comes back within it shares the
+// next one, and a single caller never waits.
+func TestGather(t *testing.T) {
+	const commit = time.Millisecond
+	for _, tc := range []struct {
+		name    string
+		callers int
+		back    time.Duration // from answer to next call, times 1, 2, 3 …
+		rows    float64       // per commit, at least
+		wait    time.Duration // from call to answer, at most
+	}{
+		{"alone", 1, 0, 1, commit},
+		{"alone, slow", 1, 5 * time.Millisecond, 1, commit},
+		{"eight", 8, 10 * time.Microsecond, 7.9, 2 * commit}, // the first to end is waited for
+		{"eight, slow", 8, time.Millisecond, 1, 3 * commit},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := groupcommit.New[int](100)
+				g := groupcommit.NewGatherer(q, time.Second)
+				var wg sync.WaitGroup
+				var worst time.Duration
+				var mu sync.Mutex
+				const each = 200
+				for i := range tc.callers {
+					wg.Go(func() {
+						for n := range each {
+							time.Sleep(tc.back * time.Duration(i+1))
+							start := time.Now()
+							if err := q.Do(t.Context(), n); err != nil {
+								t.Error(err)
+							}
+							mu.Lock()
+							if n > 50 { // once it has learnt what a commit takes
+								worst = max(worst, time.Since(start))
+							}
+							mu.Unlock()
+						}
+					})
+				}
+				commits := 0
+				var committer sync.WaitGroup
+				committer.Go(func() {
+					for {
+						group := g.Next(nil, 50)
+						if len(group) == 0 {
+							return
+						}
+						commits++
+						time.Sleep(commit)
+						for _, c := range group {
+							c.Finish(nil)
+						}
+						g.Observe(len(group), commit)
+					}
+				})
+				wg.Wait()
+				q.Close()
+				committer.Wait()
+				if rows := float64(tc.callers*each) / float64(commits); rows < tc.rows {
+					t.Errorf("%.1f rows a commit, want %.1f", rows, tc.rows)
+				}
+				if worst > tc.wait {
+					t.Errorf("a caller waited %v, want at most %v", worst, tc.wait)
+				}
+			})
+		})
+	}
+}

@@ -31,6 +31,11 @@ func TestAgainstDecred(t *testing.T) {
 			t.Fatalf("node ID %x, want %x", got, want)
 		}
 
+		y := ours.Public().Y()
+		if xy, err := secp.NewPublicKeyXY(pub[1:], y[:]); err != nil || xy.Compressed() != pub {
+			t.Fatalf("key by its coordinates: %v", err)
+		}
+
 		digest := sha256.Sum256([]byte{byte(i)})
 		sig := ours.Sign(digest)
 		var r, s decred.ModNScalar

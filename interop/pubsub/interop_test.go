@@ -234,11 +234,12 @@ func TestPeerExchange(t *testing.T) {
 			if !poll(45*time.Second, func() bool {
 				return slices.ContainsFunc(leaves, func(p *peer) bool { return len(p.state().Connected) > 1 })
 			}) {
-				px := 0
+				prunes, px := 0, 0
 				for _, leaf := range leaves {
-					px += leaf.state().Counts[hub.ID].In.PX
+					in := leaf.state().Counts[hub.ID].In
+					prunes, px = prunes+in.Prune, px+in.PX
 				}
-				t.Errorf("no leaf found another; %d records came in PRUNEs", px)
+				t.Errorf("no leaf found another; %d PRUNEs came with %d records; the hub's mesh is %v", prunes, px, hub.state().Mesh)
 			}
 		})
 	}
@@ -332,6 +333,13 @@ func mixedMesh(t *testing.T, impls ...implementation) {
 		}
 		return got == want
 	})
+	for _, p := range peers {
+		for _, from := range peers {
+			if ev := p.do("received", topic, from.ID); from != p && (ev.Count != sent || ev.Duplicates > 0) {
+				t.Logf("%s %s received %d of %d, %d twice, from %s %s", p.name, p.ID, ev.Count, sent, ev.Duplicates, from.name, from.ID)
+			}
+		}
+	}
 	t.Logf("%d of %d messages delivered (%.3f %%), %d twice, %d corrupt",
 		got, want, 100*float64(got)/float64(want), duplicates, corrupt)
 	if float64(got) < 0.999*float64(want) || duplicates > 0 || corrupt > 0 {

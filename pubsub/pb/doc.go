@@ -5,4 +5,4 @@
 // The structs carry no encoding: frames are read and written by pubsub/wire,
 // which does not copy them. A nil pointer or slice is an absent field. The
 // values are not safe for concurrent change.
-package pubsub_pb //nolint:revive // the name that call sites of go-libp2p-pubsub import
+package pubsub_pb

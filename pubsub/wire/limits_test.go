@@ -40,11 +40,13 @@ func TestLimits(t *testing.T) {
 			"long topics", slices.Concat(sub("12345"), msg("12345"), sub("1234"), control(wire.Control{
 				Graft: []string{"12345"}, Prune: []wire.OutPrune{{Topic: "12345"}}, IHave: []wire.OutIHave{{Topic: "12345"}},
 			})),
-			wire.Excess{Long: 5}, wire.RPC{Subscriptions: make([]wire.SubOpts, 1)},
+			wire.Excess{Long: 5},
+			wire.RPC{Subscriptions: make([]wire.SubOpts, 1)},
 		},
 		{
 			"control entries", control(wire.Control{Graft: []string{"a", "b", "c", "d"}, IDontWant: id(1)}),
-			wire.Excess{Control: 2}, wire.RPC{Graft: make([]wire.Graft, 3)},
+			wire.Excess{Control: 2},
+			wire.RPC{Graft: make([]wire.Graft, 3)},
 		},
 		{
 			"ids", control(wire.Control{IHave: []wire.OutIHave{{Topic: "a", IDs: id(3)}}, IWant: id(3), IDontWant: id(1)}),
@@ -53,22 +55,26 @@ func TestLimits(t *testing.T) {
 		},
 		{
 			"long ids", control(wire.Control{IWant: []string{"1234", "12345"}}),
-			wire.Excess{Long: 1}, wire.RPC{IWant: make([]wire.IDList, 1)},
+			wire.Excess{Long: 1},
+			wire.RPC{IWant: make([]wire.IDList, 1)},
 		},
 		{
 			"peers", control(wire.Control{Prune: []wire.OutPrune{
 				{Topic: "a", Peers: make([]wire.PeerInfo, 3)}, {Topic: "b", Peers: make([]wire.PeerInfo, 1)},
 			}}),
-			wire.Excess{Peers: 2}, wire.RPC{Prune: make([]wire.Prune, 2)},
+			wire.Excess{Peers: 2},
+			wire.RPC{Prune: make([]wire.Prune, 2)},
 		},
 		{
 			"control bytes", slices.Concat(control(wire.Control{Graft: []string{strings.Repeat("g", 300)}}), sub("a")),
-			wire.Excess{Control: 1}, wire.RPC{Subscriptions: make([]wire.SubOpts, 1)},
+			wire.Excess{Control: 1},
+			wire.RPC{Subscriptions: make([]wire.SubOpts, 1)},
 		},
 		{
 			"control bytes over several parts",
 			slices.Concat(control(wire.Control{Graft: []string{"a"}}), control(wire.Control{Graft: []string{strings.Repeat("g", 190)}})),
-			wire.Excess{Control: 1}, wire.RPC{Graft: make([]wire.Graft, 1)},
+			wire.Excess{Control: 1},
+			wire.RPC{Graft: make([]wire.Graft, 1)},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

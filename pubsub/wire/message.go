@@ -35,8 +35,8 @@ func (m *Message) Decode(raw []byte) error {
 
 func (m *Message) decode(b []byte) bool {
 	*m = Message{Raw: b}
-	var last uint64   // highest signed field so far
-	var prefix = true // Raw up to here is what AppendSigned would write
+	var last uint64 // highest signed field so far
+	prefix := true  // Raw up to here is what AppendSigned would write
 	rest := b
 	for len(rest) > 0 {
 		before := rest

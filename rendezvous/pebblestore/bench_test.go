@@ -69,6 +69,41 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
+// BenchmarkPointOpen is how long a point takes to start over as many kept
+// registrations, and the heap that each of them takes then, all told.
+func BenchmarkPointOpen(b *testing.B) {
+	for _, n := range []int{100_000, 1_000_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			dir := b.TempDir()
+			fill(b, dir, n)
+			h := newHost(b)
+			heap := func() uint64 {
+				runtime.GC()
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				return m.HeapAlloc
+			}
+			before := heap()
+			for b.Loop() {
+				p, err := rendezvous.NewPoint(h, rendezvous.Config{Store: newStore(b, pebblestore.Config{Dir: dir})})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if got := p.Stats().Registrations; got != n {
+					b.Fatalf("%d registrations of %d", got, n)
+				}
+				b.ReportMetric(float64(heap()-before)/float64(n), "heap-B/row")
+				if err := p.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}
+
 func fill(b *testing.B, dir string, n int) {
 	b.Helper()
 	s := newStore(b, pebblestore.Config{Dir: dir, Durability: pebblestore.None})

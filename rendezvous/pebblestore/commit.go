@@ -34,13 +34,16 @@ func (s *Store) run() {
 		limit = 1
 	}
 	w := writer{Store: s}
+	gatherer := groupcommit.NewGatherer(s.queue, gatherLimit)
 	var group []*groupcommit.Call[work]
 	for {
-		group = s.queue.Next(group[:0], limit)
+		group = gatherer.Next(group[:0], limit)
 		if len(group) == 0 {
 			break
 		}
+		start, callers := time.Now(), len(group)
 		w.commit(group)
+		gatherer.Observe(callers, time.Since(start))
 	}
 	s.queue.Done()
 	close(s.ran)

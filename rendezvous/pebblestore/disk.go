@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,11 +12,14 @@ import (
 )
 
 // patientFS waits where another file system reports that the disk is full.
-// Pebble treats a write that fails as the end: it cannot know what is on the
-// disk. With patientFS the write takes as long as it takes until there is
-// space, nothing is torn, and the store goes on by itself. Commits are refused
-// before it comes to that, see reserve; patientFS is for what Pebble writes in
-// the background and for other programs that fill the disk.
+// Pebble treats a log or a manifest that cannot be written as the end: it cannot
+// know what is on the disk. With patientFS such a write takes as long as it
+// takes until there is space, nothing is torn, and the store goes on by itself.
+// A table that cannot be written is given up after a while: Pebble removes the
+// part that there is, which frees space for the log, and tries again.
+//
+// Commits are refused before it comes to that, see room; patientFS is for what
+// Pebble writes in the background and for other programs that fill the disk.
 type patientFS struct {
 	vfs.FS
 	log     *slog.Logger
@@ -35,8 +39,13 @@ func (fs *patientFS) giveUp() { fs.once.Do(func() { close(fs.release) }) }
 // against the seconds that an operator needs, and costs nothing.
 const spacePoll = 50 * time.Millisecond
 
-// patiently calls write until it does not fail for want of space.
-func (fs *patientFS) patiently(write func() error) error {
+// tablePatience is how long a table waits for space. Pebble begins the next
+// attempt at once, so it also keeps it from trying in a loop.
+const tablePatience = time.Second
+
+// patiently calls write until it does not fail for want of space, or has failed
+// for as long as patience; 0 means for ever.
+func (fs *patientFS) patiently(patience time.Duration, write func() error) error {
 	err := write()
 	if !vfs.IsNoSpaceError(err) {
 		return err
@@ -47,9 +56,17 @@ func (fs *patientFS) patiently(write func() error) error {
 	defer fs.waiting.Add(-1)
 	tick := time.NewTicker(spacePoll)
 	defer tick.Stop()
+	var enough <-chan time.Time
+	if patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		enough = timer.C
+	}
 	for vfs.IsNoSpaceError(err) {
 		select {
 		case <-fs.release:
+			return err
+		case <-enough:
 			return err
 		case <-tick.C:
 			err = write()
@@ -58,32 +75,36 @@ func (fs *patientFS) patiently(write func() error) error {
 	return err
 }
 
-func (fs *patientFS) file(open func() (vfs.File, error)) (f vfs.File, err error) {
-	err = fs.patiently(func() error { f, err = open(); return err })
+func (fs *patientFS) file(name string, open func() (vfs.File, error)) (f vfs.File, err error) {
+	patience := time.Duration(0)
+	if strings.HasSuffix(name, ".sst") {
+		patience = tablePatience
+	}
+	err = fs.patiently(patience, func() error { f, err = open(); return err })
 	if err != nil {
 		return nil, err
 	}
-	return &patientFile{f, fs}, nil
+	return &patientFile{f, fs, patience}, nil
 }
 
 func (fs *patientFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return fs.file(func() (vfs.File, error) { return fs.FS.Create(name, c) })
+	return fs.file(name, func() (vfs.File, error) { return fs.FS.Create(name, c) })
 }
 
 func (fs *patientFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	return fs.file(func() (vfs.File, error) { return fs.FS.OpenReadWrite(name, c, opts...) })
+	return fs.file(name, func() (vfs.File, error) { return fs.FS.OpenReadWrite(name, c, opts...) })
 }
 
 func (fs *patientFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return fs.file(func() (vfs.File, error) { return fs.FS.ReuseForWrite(from, to, c) })
+	return fs.file(to, func() (vfs.File, error) { return fs.FS.ReuseForWrite(from, to, c) })
 }
 
 func (fs *patientFS) Link(from, to string) error {
-	return fs.patiently(func() error { return fs.FS.Link(from, to) })
+	return fs.patiently(0, func() error { return fs.FS.Link(from, to) })
 }
 
 func (fs *patientFS) Rename(from, to string) error {
-	return fs.patiently(func() error { return fs.FS.Rename(from, to) })
+	return fs.patiently(0, func() error { return fs.FS.Rename(from, to) })
 }
 
 // Unwrap implements [vfs.FS].
@@ -91,13 +112,14 @@ func (fs *patientFS) Unwrap() vfs.FS { return fs.FS }
 
 type patientFile struct {
 	vfs.File
-	fs *patientFS
+	fs       *patientFS
+	patience time.Duration
 }
 
 // Write writes all of p: after a short write it goes on where that ended.
 func (f *patientFile) Write(p []byte) (int, error) {
 	written := 0
-	err := f.fs.patiently(func() error {
+	err := f.fs.patiently(f.patience, func() error {
 		n, err := f.File.Write(p[written:])
 		written += n
 		if err == nil && written < len(p) {
@@ -110,7 +132,7 @@ func (f *patientFile) Write(p []byte) (int, error) {
 
 // WriteAt may be repeated: it always writes the same bytes to the same place.
 func (f *patientFile) WriteAt(p []byte, off int64) (n int, err error) {
-	err = f.fs.patiently(func() error { n, err = f.File.WriteAt(p, off); return err })
+	err = f.fs.patiently(f.patience, func() error { n, err = f.File.WriteAt(p, off); return err })
 	return n, err
 }
 

@@ -35,7 +35,16 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	if os.Getenv(brokenChild) != "" {
+		if err := onBrokenDisk(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m,
+		// Started by a package of go-libp2p when it is linked in.
+		goleak.IgnoreAnyFunction("github.com/ipfs/go-log/v2/writer.(*MirrorWriter).logRoutine"))
 }
 
 // removedNames is how many of the child's 50 names are registered and removed

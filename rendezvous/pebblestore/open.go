@@ -1,12 +1,10 @@
 package pebblestore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 	"time"
 
@@ -35,13 +33,25 @@ const (
 // a write-ahead log tells a torn end from damage in its middle.
 const formatVersion = pebble.FormatTableFormatV6
 
-// options are sized for rows of 300 bytes: an idle store takes little memory
-// (memtables begin at 256 KiB), and a loaded one writes few, large tables.
+// The bounds of a memtable. A large one writes few, large tables. Its log is
+// freed after its table is written, so on a small disk it is small against the
+// reserve.
+const (
+	maxMemTable = 8 << 20
+	minMemTable = 256 << 10
+)
+
+// options are sized for rows of 300 bytes. An idle store takes little memory:
+// memtables begin at 256 KiB and grow with the load.
 func (s *Store) options() *pebble.Options {
+	memTable := uint64(maxMemTable)
+	if usage, err := s.fs.GetDiskUsage(s.cfg.Dir); err == nil {
+		memTable = min(maxMemTable, max(minMemTable, usage.TotalBytes/64))
+	}
 	opts := &pebble.Options{
 		FS:                 s.fs,
 		FormatMajorVersion: formatVersion,
-		MemTableSize:       8 << 20,
+		MemTableSize:       memTable,
 		CacheSize:          4 << 20, // rows are read at Open only
 		MaxOpenFiles:       256,
 		Logger:             pebbleLogger{s},
@@ -233,82 +243,4 @@ func get[T any](db *pebble.DB, key []byte, parse func([]byte) (T, error)) (T, er
 	}
 	v, err := parse(value)
 	return v, errors.Join(err, closer.Close())
-}
-
-// rows are the registrations in the order of the keys, in chunks so that a
-// million of them are not copied while they grow, and where each position is.
-type rows struct {
-	chunks [][]rendezvous.Change
-	order  []place
-}
-
-type place struct {
-	pos uint64
-	row int
-}
-
-const chunk = 1 << 12
-
-// readRows reads what has not expired at the store's time now.
-func readRows(ctx context.Context, db *pebble.DB, c clock, now int64) (*rows, error) {
-	it, err := db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: rowsFrom, UpperBound: rowsTo})
-	if err != nil {
-		return nil, err
-	}
-	r := &rows{}
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		err = r.read(ctx, it, c, now)
-	}
-	if err = errors.Join(err, it.Close()); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(r.order, func(a, b place) int { return cmp.Compare(a.pos, b.pos) })
-	return r, nil
-}
-
-func (r *rows) read(ctx context.Context, it *pebble.Iterator, c clock, now int64) error {
-	value, err := it.ValueAndErr()
-	if err != nil {
-		return err
-	}
-	n := len(r.order)
-	if n%chunk == 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if n/chunk == len(r.chunks) {
-			r.chunks = append(r.chunks, make([]rendezvous.Change, 0, chunk))
-		}
-	}
-	var change rendezvous.Change
-	ns := ""
-	if n > 0 {
-		ns = r.at(n - 1).NS
-	}
-	if change.Key, err = parseRowKey(it.Key(), ns); err != nil {
-		return err
-	}
-	expires, err := parseRow(value, &change)
-	if err != nil || expires <= now {
-		return err
-	}
-	change.Expires = c.when(expires)
-	last := len(r.chunks) - 1
-	r.chunks[last] = append(r.chunks[last], change)
-	r.order = append(r.order, place{change.Pos, n})
-	return nil
-}
-
-func (r *rows) at(n int) *rendezvous.Change { return &r.chunks[n/chunk][n%chunk] }
-
-// replay calls apply with the rows in the order of their positions.
-func (r *rows) replay(apply func([]rendezvous.Change)) {
-	batch := make([]rendezvous.Change, 0, chunk)
-	for i, p := range r.order {
-		batch = append(batch, *r.at(p.row))
-		if len(batch) == chunk || i == len(r.order)-1 {
-			apply(batch)
-			batch = batch[:0]
-		}
-	}
 }

@@ -27,109 +27,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/muster-p2p/muster/internal/groupcommit"
 	"github.com/muster-p2p/muster/rendezvous"
 )
-
-// A Durability says what an acknowledgement promises.
-type Durability uint8
-
-// The durabilities.
-const (
-	// Group acknowledges after the changes are synced to the disk. Changes that
-	// come while a sync is on its way share the next one. The default.
-	Group Durability = iota
-
-	// Sync is Group without sharing: every change has a sync of its own, so
-	// one that fails refuses one client. It is slower by the size of the groups.
-	Sync
-
-	// None acknowledges when the change is in memory. It is written soon after;
-	// a crash may lose the last moments, after which the store takes a new
-	// epoch, so that clients list anew.
-	None
-)
-
-// ParseDurability reads the names "group", "sync" and "none".
-func ParseDurability(name string) (Durability, error) {
-	for d := range None + 1 {
-		if name == d.String() {
-			return d, nil
-		}
-	}
-	return 0, fmt.Errorf("pebblestore: unknown durability %q: want sync, group or none", name)
-}
-
-func (d Durability) String() string {
-	switch d {
-	case Group:
-		return "group"
-	case Sync:
-		return "sync"
-	case None:
-		return "none"
-	default:
-		return "unknown"
-	}
-}
-
-// Limits and defaults.
-const (
-	// DefaultQueueLimit is for how many Commits may wait: at the 20,000 a
-	// second that a point can take, half a second.
-	DefaultQueueLimit = 10_000
-
-	// DefaultReserve is what is left free on the disk for tables that Pebble
-	// writes in the background and for removals, which need space to free some.
-	// On a disk of less than eight times that, it is an eighth of the disk.
-	DefaultReserve = 64 << 20
-
-	// groupLimit is how many Commits share a sync. At 300 bytes a row it is a
-	// write of 150 KiB, whose time is no longer that of the sync.
-	groupLimit = 512
-)
-
-// A Config says where a store is and what it promises.
-type Config struct {
-	// Dir holds the store, and nothing else. It is made if it is missing, for
-	// the user alone: it holds the secret of the cookies. Required.
-	Dir string
-
-	// Durability is Group if zero.
-	Durability Durability
-
-	// QueueLimit bounds how many Commits wait at a time; one more is refused
-	// with ErrUnavailable. Zero means DefaultQueueLimit.
-	QueueLimit int
-
-	// Reserve is how many bytes must be free on the disk for changes to be
-	// taken. Zero means DefaultReserve, negative that it is not looked at.
-	Reserve int64
-
-	// Logger is told of damage, full disks and failures. Nil discards.
-	Logger *slog.Logger
-
-	// fs is where tests put their own disk.
-	fs vfs.FS
-}
-
-func (c Config) withDefaults() Config {
-	if c.QueueLimit <= 0 {
-		c.QueueLimit = DefaultQueueLimit
-	}
-	if c.Reserve == 0 {
-		c.Reserve = DefaultReserve
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.fs == nil {
-		c.fs = vfs.Default
-	}
-	return c
-}
 
 // A Store implements [rendezvous.Store]. Its methods are safe for concurrent
 // use but for Open, which is called once.
@@ -257,7 +157,7 @@ func (s *Store) do(ctx context.Context, w work) error {
 		}
 		return fmt.Errorf("pebblestore: %w", rendezvous.ErrClosed)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("%w: waiting for the disk: %w", rendezvous.ErrUnavailable, err)
+		return fmt.Errorf("%w: waiting for the disk: %w", rendezvous.ErrUnavailable, ctx.Err())
 	default:
 		return err
 	}
@@ -302,87 +202,5 @@ func (s *Store) closeDB() error {
 }
 
 func (s *Store) setQuarantined(what string) { s.quarantined = what } // Open holds mu
-
-// Health returns nil, or why changes are refused now. Damage that was found at
-// Open is reported too, until the next start.
-func (s *Store) Health() error {
-	if err := s.failed(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	opened, quarantined := s.opened && !s.closed, s.quarantined
-	s.mu.Unlock()
-	switch {
-	case !opened:
-		return rendezvous.ErrClosed
-	case quarantined != "":
-		return errors.New("pebblestore: " + quarantined)
-	default:
-		return s.room()
-	}
-}
-
-// Quarantined says what was moved aside at Open because it was damaged; it is
-// empty as a rule.
-func (s *Store) Quarantined() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.quarantined
-}
-
-var errWaiting = fmt.Errorf("%w: the disk is full: a write waits for space", rendezvous.ErrUnavailable)
-
-// room returns nil if there is space for changes on the disk.
-func (s *Store) room() error {
-	if s.fs.waiting.Load() > 0 {
-		return errWaiting
-	}
-	if s.cfg.Reserve < 0 {
-		return nil
-	}
-	usage, err := s.fs.GetDiskUsage(s.cfg.Dir)
-	if err != nil {
-		return nil // a file system that does not tell: writes will
-	}
-	reserve := min(uint64(s.cfg.Reserve), usage.TotalBytes/8)
-	if usage.AvailBytes >= reserve {
-		return nil
-	}
-	return fmt.Errorf("%w: the disk is full: %d KiB free, %d KiB are kept in reserve",
-		rendezvous.ErrUnavailable, usage.AvailBytes>>10, reserve>>10)
-}
-
-// Stats are what a store has done since it was opened.
-type Stats struct {
-	Commits      uint64 // groups that were committed
-	Changes      uint64 // changes in them
-	Dropped      uint64 // rows that Expire dropped
-	RefusedQueue uint64 // Commits refused since too many waited
-	RefusedDisk  uint64 // Commits refused since the disk was full
-	Waiting      int    // Commits that wait now
-	Bytes        uint64 // on the disk
-}
-
-type counts struct {
-	commits, changes, dropped, refusedQueue, refusedDisk atomic.Uint64
-}
-
-// Stats returns the counts as they are now.
-func (s *Store) Stats() Stats {
-	st := Stats{
-		Commits:      s.counts.commits.Load(),
-		Changes:      s.counts.changes.Load(),
-		Dropped:      s.counts.dropped.Load(),
-		RefusedQueue: s.counts.refusedQueue.Load(),
-		RefusedDisk:  s.counts.refusedDisk.Load(),
-		Waiting:      s.queue.Len(),
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.opened && !s.closed && s.failed() == nil {
-		st.Bytes = s.db.Metrics().DiskSpaceUsage()
-	}
-	return st
-}
 
 var _ rendezvous.Store = (*Store)(nil)

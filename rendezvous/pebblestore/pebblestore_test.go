@@ -19,13 +19,17 @@ func newStore(t testing.TB, cfg pebblestore.Config) *pebblestore.Store {
 
 func TestSuite(t *testing.T) {
 	for _, d := range []pebblestore.Durability{pebblestore.Group, pebblestore.Sync, pebblestore.None} {
-		t.Run(d.String(), func(t *testing.T) {
-			storetest.Run(t, storetest.Maker{Place: func(t testing.TB) func() rendezvous.Store {
-				dir := t.TempDir()
-				return func() rendezvous.Store {
-					return newStore(t, pebblestore.Config{Dir: dir, Durability: d})
-				}
-			}})
-		})
+		t.Run(d.String(), func(t *testing.T) { storetest.Run(t, makerOf(d)) })
 	}
+}
+
+func maker(testing.TB) storetest.Maker { return makerOf(pebblestore.Group) }
+
+func makerOf(d pebblestore.Durability) storetest.Maker {
+	return storetest.Maker{Place: func(t testing.TB) func() rendezvous.Store {
+		dir := t.TempDir()
+		return func() rendezvous.Store {
+			return newStore(t, pebblestore.Config{Dir: dir, Durability: d})
+		}
+	}}
 }

@@ -18,6 +18,8 @@ import (
 type transaction struct {
 	calls   []*groupcommit.Call[work]
 	changes []rendezvous.Change // numbered; none before the transaction has its place
+	at      time.Time           // the database's clock when it got its place
+	here    time.Time           // the local one, a little later
 	asked   bool                // the database may have been asked to commit it
 }
 
@@ -72,13 +74,19 @@ func (o *owner) begin(ctx context.Context, t *transaction) (base uint64, err err
 	}
 	var b pgx.Batch
 	b.Queue("begin isolation level read committed")
-	b.Queue("update muster_rendezvous set pos = pos + $1 where epoch = $2 returning pos",
+	// Should this process vanish within the transaction, its lock goes soon.
+	b.Queue(fmt.Sprintf("set local idle_in_transaction_session_timeout = %d", o.cfg.Timeout.Milliseconds()))
+	b.Queue("update muster_rendezvous set pos = pos + $1 where epoch = $2 returning pos, clock_timestamp()",
 		int64(n), int64(o.meta.Epoch))
 	results := o.db.SendBatch(ctx, &b)
 	var pos int64
 	_, err = results.Exec()
 	if err == nil {
-		err = results.QueryRow().Scan(&pos)
+		_, err = results.Exec()
+	}
+	if err == nil {
+		err = results.QueryRow().Scan(&pos, &t.at)
+		t.here = time.Now()
 	}
 	err = errors.Join(err, results.Close())
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -134,10 +142,10 @@ const signWriter = `
 
 // write writes the changes and commits.
 func (o *owner) write(ctx context.Context, t *transaction) error {
-	up, gone := build(t.changes, time.Now())
+	up, gone := build(t.changes, t.here)
 	var b pgx.Batch
 	if len(up.pos) > 0 {
-		b.Queue(upsert, up.upsertArgs()...)
+		b.Queue(upsert, up.upsertArgs(t.at)...)
 	}
 	if len(gone.pos) > 0 {
 		b.Queue(remove, gone.removeArgs()...)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/pgstore"
 	"github.com/muster-p2p/muster/rendezvous/storetest"
@@ -395,4 +397,58 @@ func TestFollowsAfterShorterReplacement(t *testing.T) {
 	if n, err := a.Expire(t.Context(), time.Now().Add(73*time.Hour)); n != 1 || err != nil {
 		t.Errorf("Expire dropped %d, %v, want 1 when nobody can hold it", n, err)
 	}
+}
+
+// Once the tables are there a point needs no right to make any.
+func TestNeedsNoCreate(t *testing.T) {
+	u := place(t)
+	schema := u[strings.LastIndex(u, "=")+1:]
+	s, _, _ := openStore(t, pgstore.Config{URL: u})
+	if err := s.Commit(t.Context(), register("ns", 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	role := schema + "_role"
+	admin(t, "create role "+role)
+	t.Cleanup(func() {
+		admin(t, "drop owned by "+role)
+		admin(t, "drop role "+role)
+	})
+	admin(t, "grant usage on schema "+schema+" to "+role)
+	admin(t, "grant select, insert, update, delete on all tables in schema "+schema+" to "+role)
+	humble, m, _ := openStore(t, pgstore.Config{URL: u + "&role=" + role})
+	if err := humble.Commit(t.Context(), register("ns", 2, 1)); err != nil {
+		t.Error(err)
+	}
+	if n, err := humble.Expire(t.Context(), time.Now().Add(2*time.Hour)); n != 2 || err != nil {
+		t.Errorf("Expire: %d, %v", n, err)
+	}
+	if len(m.Live()) != 2 {
+		t.Errorf("%d registrations, want 2", len(m.Live()))
+	}
+}
+
+// A point that vanishes within its transaction, without a word, holds up the
+// others for the Timeout and no longer.
+func TestFailVanished(t *testing.T) {
+	u := place(t)
+	schema := u[strings.LastIndex(u, "=")+1:]
+	s, _, _ := openStore(t, pgstore.Config{URL: u, Timeout: 300 * time.Millisecond})
+	db, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(background) }()
+	for _, sql := range []string{
+		"begin", "set local idle_in_transaction_session_timeout = 300",
+		"update " + schema + ".muster_rendezvous set pos = pos + 1",
+	} {
+		if _, err := db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := time.Now()
+	if err := s.Commit(t.Context(), register("ns", 1, 1)); err != nil {
+		t.Errorf("behind a transaction that is not ended: %v", err)
+	}
+	t.Logf("committed after %v", time.Since(start))
 }

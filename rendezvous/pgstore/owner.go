@@ -28,6 +28,9 @@ type owner struct {
 	told    bool      // a notification of another point came
 	batch   []rendezvous.Change
 	pending *transaction // taken, and neither committed nor given up
+
+	gatherer *groupcommit.Gatherer[work]
+	rested   bool // it has waited since the last commit
 }
 
 // run commits, follows and connects again until the queue is closed.
@@ -73,15 +76,20 @@ func (o *owner) step(ctx context.Context) error {
 		return o.settle(ctx)
 	}
 	if o.queue.Len() > 0 {
-		group := o.queue.Take(nil, groupLimit)
-		if len(group) > 0 {
-			return o.work(ctx, group)
+		group := o.gatherer.Take(nil, groupLimit, o.rested)
+		o.rested = false
+		if len(group) == 0 {
+			return nil
 		}
-		return nil
+		start := time.Now()
+		err := o.work(ctx, group)
+		o.gatherer.Observe(len(group), time.Since(start))
+		return err
 	}
 	if err := o.wait(ctx); err != nil {
 		return err
 	}
+	o.rested = true
 	if o.queue.Len() > 0 && !o.told { // a commit reads what others wrote
 		return nil
 	}

@@ -63,6 +63,9 @@ const (
 	// groupLimit is how many Commits share a transaction.
 	groupLimit = 512
 
+	// gatherLimit bounds how long a transaction waits for company.
+	gatherLimit = 5 * time.Millisecond
+
 	// The bounds of the pause between two attempts to connect.
 	minPause = 50 * time.Millisecond
 	maxPause = 5 * time.Second
@@ -160,7 +163,7 @@ func (s *Store) Open(ctx context.Context, proposal rendezvous.Meta, apply func([
 	if s.closed || s.opened {
 		return rendezvous.Meta{}, fmt.Errorf("pgstore: opened again: %w", rendezvous.ErrClosed)
 	}
-	o := &owner{Store: s, apply: apply, id: rand.Int64()}
+	o := &owner{Store: s, apply: apply, id: rand.Int64(), gatherer: groupcommit.NewGatherer(s.queue, gatherLimit)}
 	meta, err := o.open(ctx, proposal)
 	if err != nil {
 		o.hangUp()
@@ -212,7 +215,7 @@ func (s *Store) do(ctx context.Context, w work) error {
 		}
 		return fmt.Errorf("pgstore: %w", rendezvous.ErrClosed)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("%w: waiting for the database: %w", rendezvous.ErrUnavailable, err)
+		return fmt.Errorf("%w: waiting for the database: %w", rendezvous.ErrUnavailable, ctx.Err())
 	default:
 		return err
 	}

@@ -19,7 +19,11 @@ import (
 
 var background = context.Background()
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// Started by a package of go-libp2p when it is linked in.
+		goleak.IgnoreAnyFunction("github.com/ipfs/go-log/v2/writer.(*MirrorWriter).logRoutine"))
+}
 
 // server returns the URL of the server to test on, or skips.
 func server(t testing.TB) string {
@@ -70,13 +74,16 @@ func newStore(t testing.TB, cfg pgstore.Config) *pgstore.Store {
 	return s
 }
 
-func TestSuite(t *testing.T) {
+func maker(t testing.TB) storetest.Maker {
+	t.Helper()
 	server(t)
-	storetest.Run(t, storetest.Maker{
+	return storetest.Maker{
 		Shared: true,
 		Place: func(t testing.TB) func() rendezvous.Store {
 			u := place(t)
 			return func() rendezvous.Store { return newStore(t, pgstore.Config{URL: u}) }
 		},
-	})
+	}
 }
+
+func TestSuite(t *testing.T) { storetest.Run(t, maker(t)) }

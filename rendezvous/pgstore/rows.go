@@ -115,7 +115,7 @@ const upsert = `
 	insert into muster_registration as r
 	       (realm, ns, peer, pos, removed, form, seq, ttl_ms, expires, keep, source, record)
 	select realm, ns, peer, pos, false, form, seq, ttl_ms, expires, expires, source, record
-	from (select *, clock_timestamp() + left_ms * interval '1 millisecond' as expires
+	from (select *, $11::timestamptz + left_ms * interval '1 millisecond' as expires
 	      from unnest($1::smallint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::smallint[],
 	                  $6::bigint[], $7::bigint[], $8::bigint[], $9::bytea[], $10::bytea[])
 	           as t (realm, ns, peer, pos, form, seq, ttl_ms, left_ms, source, record)) as t
@@ -130,13 +130,15 @@ const remove = `
 	from unnest($1::smallint[], $2::bytea[], $3::bytea[], $4::bigint[]) as t (realm, ns, peer, pos)
 	where r.realm = t.realm and r.ns = t.ns and r.peer = t.peer and not r.removed`
 
-func (c *columns) upsertArgs() []any {
-	return []any{c.realm, c.ns, c.peer, c.pos, c.form, c.seq, c.ttl, c.left, c.source, c.record}
+// upsertArgs are for upsert; at is when there was left what the columns say.
+func (c *columns) upsertArgs(at time.Time) []any {
+	return []any{c.realm, c.ns, c.peer, c.pos, c.form, c.seq, c.ttl, c.left, c.source, c.record, at}
 }
 
 func (c *columns) removeArgs() []any { return []any{c.realm, c.ns, c.peer, c.pos} }
 
-// build sorts numbered changes into what is upserted and what is removed. Of
+// build sorts numbered changes into what is upserted and what is removed. now is
+// when the lifetimes that are left begin. Of
 // changes with one key the last counts: a statement may touch a row once, and
 // others never see what is between.
 func build(changes []rendezvous.Change, now time.Time) (up, gone columns) {

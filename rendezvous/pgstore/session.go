@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -65,8 +64,6 @@ func (o *owner) dial(ctx context.Context) error {
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "muster"
 	}
-	// Should this process vanish within a transaction, its locks go soon.
-	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(o.cfg.Timeout.Milliseconds(), 10)
 	db, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("pgstore: connect: %w", err)
@@ -98,9 +95,16 @@ func (o *owner) migrate(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `create table if not exists muster_migration (
-			version integer primary key, at timestamptz not null default now())`); err != nil {
+		// Asked rather than "if not exists", for which the role would need the
+		// right to make tables at each start.
+		var there bool
+		if err := tx.QueryRow(ctx, "select to_regclass('muster_migration') is not null").Scan(&there); err != nil {
 			return err
+		}
+		if !there {
+			if _, err := tx.Exec(ctx, "create table muster_migration (version integer primary key, at timestamptz not null default now())"); err != nil {
+				return err
+			}
 		}
 		var done int
 		if err := tx.QueryRow(ctx, "select coalesce(max(version), 0) from muster_migration").Scan(&done); err != nil {

@@ -193,6 +193,8 @@ func testSharedFollow(t *testing.T, m Maker) {
 		start := time.Now()
 		b.wait(t, "the other point's change", func() bool { got, ok := b.Get(c.Key); return ok && got.Seq == seq })
 		worst = max(worst, time.Since(start))
+		got, _ := b.Get(c.Key)
+		notLonger(t, got, c)
 	}
 	b.commit(t, Removal(c.Key)) // removed by a point that did not register it
 	a.wait(t, "the other point's removal", func() bool { _, ok := a.Get(c.Key); return !ok })

@@ -159,8 +159,9 @@ func (r *Registration) parse(b []byte, last string) error {
 		case 3:
 			r.HasTTL = true
 			return readVarint(typ, b, &r.TTL)
+		default:
+			return 0
 		}
-		return 0
 	})
 	if r.NS = last; string(ns) != last {
 		r.NS = string(ns)
@@ -180,8 +181,9 @@ func (m *Message) parseRegisterResponse(b []byte) error {
 		case 3:
 			m.HasTTL = true
 			return readVarint(typ, b, &m.TTL)
+		default:
+			return 0
 		}
-		return 0
 	})
 	m.Status, m.Text = clipStatus(status), clipText(text)
 	return err
@@ -195,8 +197,9 @@ func (m *Message) parseUnregister(b []byte) error {
 			return readBytes(typ, b, &ns)
 		case 2:
 			return readBytes(typ, b, &m.ID)
+		default:
+			return 0
 		}
-		return 0
 	})
 	m.NS = string(ns)
 	return err
@@ -213,11 +216,13 @@ func (m *Message) parseDiscover(d Dialect, b []byte) error {
 			m.HasLim = true
 			return readVarint(typ, b, &m.Limit)
 		case 3:
-			if d == Libp2p {
-				return readBytes(typ, b, &m.Cookie)
+			if d != Libp2p {
+				return 0
 			}
+			return readBytes(typ, b, &m.Cookie)
+		default:
+			return 0
 		}
-		return 0
 	})
 	m.NS = string(ns)
 	return err
@@ -232,15 +237,17 @@ func (m *Message) parseDiscoverResponse(d Dialect, b []byte, maxRecords int) err
 		case 1:
 			return m.parseFound(typ, b, &last, maxRecords)
 		case 2:
-			if d == Libp2p {
-				return readBytes(typ, b, &m.Cookie)
+			if d != Libp2p {
+				return 0
 			}
+			return readBytes(typ, b, &m.Cookie)
 		case 3:
 			return readVarint(typ, b, &status)
 		case 4:
 			return readBytes(typ, b, &text)
+		default:
+			return 0
 		}
-		return 0
 	})
 	m.Status, m.Text = clipStatus(status), clipText(text)
 	return err

@@ -29,8 +29,9 @@ func ParseEnvelope(b []byte) (e Envelope, err error) {
 			return readBytes(typ, b, &e.Payload)
 		case 5:
 			return readBytes(typ, b, &e.Signature)
+		default:
+			return 0
 		}
-		return 0
 	})
 	if err == nil && (e.PublicKey == nil || e.PayloadType == nil || e.Payload == nil || e.Signature == nil) {
 		err = malformed("not an envelope")
@@ -72,8 +73,9 @@ func ParsePeerRecord(b []byte, maxAddrs int) (r PeerRecord, err error) {
 				return wrong
 			}
 			return n
+		default:
+			return 0
 		}
-		return 0
 	})
 	return r, err
 }
@@ -108,8 +110,9 @@ func ParsePeerInfo(b []byte, maxAddrs int) (r PeerRecord, err error) {
 			return n
 		case 3, 5:
 			return wrong
+		default:
+			return 0
 		}
-		return 0
 	})
 	return r, err
 }

@@ -1,7 +1,6 @@
 package wire_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,8 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/muster-p2p/muster/rendezvous/wire"
 	"go.uber.org/goleak"
+
+	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata")
@@ -54,15 +54,14 @@ var vectors = []struct {
 // readVectors reads "# comment" and hex lines.
 func readVectors(t *testing.T, name string) map[string][]byte {
 	t.Helper()
-	f, err := os.Open(name)
+	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	out := map[string][]byte{}
 	var title string
-	for s := bufio.NewScanner(f); s.Scan(); {
-		line := s.Text()
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
 		if after, ok := strings.CutPrefix(line, "# "); ok {
 			title = after
 		} else if line != "" {

@@ -6,6 +6,10 @@
 # unix socket there and on no port, runs as the user "postgres" when we are root
 # (PostgreSQL refuses root), and is stopped and removed when CMD ends.
 #
+# It does not wait for the disk (a crash of the server loses nothing all the
+# same, one of the machine is not tested here) unless PG_FSYNC=on is set, as for
+# benchmarks.
+#
 # CMD finds it by MUSTER_TEST_POSTGRES (a URL) and can stop and start it with
 # "$MUSTER_TEST_PG_CTL stop|start" (a script in that directory).
 set -eu
@@ -39,7 +43,7 @@ cat >"$dir/ctl" <<CTL
 set -eu
 cd "$dir"
 case "\$1" in
-start) exec $as "$bin/pg_ctl" -s -w -t 30 -D "$dir/data" -l "$dir/log" -o "-k $dir -c listen_addresses= -c max_connections=200" start ;;
+start) exec $as "$bin/pg_ctl" -s -w -t 30 -D "$dir/data" -l "$dir/log" -o "-k $dir -c listen_addresses= -c max_connections=200 -c fsync=${PG_FSYNC:-off}" start ;;
 stop) exec $as "$bin/pg_ctl" -s -w -m immediate -D "$dir/data" stop ;;
 esac
 CTL

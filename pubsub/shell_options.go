@@ -9,6 +9,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/discovery"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/muster-p2p/muster/pubsub/timecache"
 )
 
 // An Option changes a [Config]. The options exist for programs that were
@@ -194,6 +196,11 @@ func WithDefaultValidator(val any, opts ...ValidatorOpt) Option {
 // WithSeenMessagesTTL sets how long message ids are remembered.
 func WithSeenMessagesTTL(ttl time.Duration) Option { return set(func(c *Config) { c.SeenTTL = ttl }) }
 
+// WithSeenMessagesStrategy sets from when on that time counts.
+func WithSeenMessagesStrategy(s timecache.Strategy) Option {
+	return set(func(c *Config) { c.SeenLast = s == timecache.Strategy_LastSeen })
+}
+
 // WithBlacklist sets the blacklist.
 func WithBlacklist(b Blacklist) Option { return set(func(c *Config) { c.Blacklist = b }) }
 
@@ -223,6 +230,17 @@ func WithRawTracer(t RawTracer) Option {
 			return errors.New("pubsub: nil tracer")
 		}
 		c.RawTracers = append(c.RawTracers, t)
+		return nil
+	}
+}
+
+// WithEventTracer adds an event tracer.
+func WithEventTracer(t EventTracer) Option {
+	return func(c *Config) error {
+		if t == nil {
+			return errors.New("pubsub: nil tracer")
+		}
+		c.EventTracers = append(c.EventTracers, t)
 		return nil
 	}
 }

@@ -54,10 +54,10 @@ const (
 	// normal; rust-libp2p's floodsub opens one per RPC.
 	DefaultMaxStreams = 8
 
-	// DefaultBulkWrites is how many messages of BulkSize or more are written
-	// at a time, over all peers: a host that writes all copies at once
-	// delivers all of them late.
-	DefaultBulkWrites = 4
+	// DefaultBulkWrites is how many messages of DefaultBulkSize or more are
+	// written at a time, over all peers: a host that writes all copies at once
+	// delivers all of them late. With one, the last copies are late.
+	DefaultBulkWrites = 2
 	DefaultBulkSize   = 8 << 10
 
 	// DefaultValidateThrottle bounds the asynchronous validators that run at
@@ -73,9 +73,6 @@ const (
 	// against the signature policy, end the connection to their sender.
 	DefaultMaxBadSignatures = 20
 )
-
-// bulkOverhead is what an RPC may be longer than its message.
-const rpcOverhead = 1 << 10
 
 // A Config configures a [PubSub]. The zero value is gossipsub with the
 // defaults of go-libp2p, strict signing, and every limit on.
@@ -191,7 +188,8 @@ type Config struct {
 	// Observers see RPCs and validated messages.
 	Observers []Observer
 	// RawTracers and EventTracers see what happens; they must not block.
-	RawTracers []RawTracer
+	RawTracers   []RawTracer
+	EventTracers []EventTracer
 
 	// AllowLimited uses relayed connections too.
 	AllowLimited bool
@@ -269,7 +267,7 @@ func (c Config) withDefaults() Config {
 		t   *time.Duration
 		def time.Duration
 	}{
-		{&c.SeenTTL, DefaultSeenTTL},
+		{&c.SeenTTL, TimeCacheDuration},
 		{&c.ReadTimeout, DefaultReadTimeout},
 		{&c.WriteTimeout, DefaultWriteTimeout},
 		{&c.FirstFrameTimeout, DefaultFirstFrameTimeout},

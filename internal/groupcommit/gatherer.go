@@ -1,0 +1,76 @@
+package groupcommit
+
+import "time"
+
+// A Gatherer decides how long a commit waits for company. Callers that have
+// just been answered often come back at once; with a commit begun as soon as
+// one of them is there, half of them would always miss it, and each commit
+// would carry half of what it could. So it waits for as many as there were, but
+// no longer than a commit takes: that is what missing it would cost them.
+//
+// A single caller never waits, and callers that do not come back are waited for
+// once.
+type Gatherer[T any] struct {
+	q      *Queue[T]
+	most   time.Duration // bounds the wait
+	served int           // callers that the last commit answered
+	took   time.Duration // what a commit takes: a moving average
+	timer  *time.Timer
+}
+
+// NewGatherer returns a Gatherer that never waits longer than most.
+func NewGatherer[T any](q *Queue[T], most time.Duration) *Gatherer[T] {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &Gatherer[T]{q: q, most: most, timer: t}
+}
+
+// Observe tells how many callers a commit answered and how long it took.
+func (g *Gatherer[T]) Observe(served int, took time.Duration) {
+	g.served = served
+	g.took += (took - g.took) / 8
+}
+
+// Next is [Queue.Next] with a wait for company.
+func (g *Gatherer[T]) Next(group []*Call[T], limit int) []*Call[T] {
+	before := len(group)
+	group = g.q.Take(group, limit)
+	if len(group) == before {
+		return g.fill(g.q.Next(group, limit), before, limit, 0)
+	}
+	return g.fill(group, before, limit, len(group)-before)
+}
+
+// Take is [Queue.Take] with a wait for company. rested says that the queue was
+// empty before, and that who is there now came while the committing goroutine
+// waited.
+func (g *Gatherer[T]) Take(group []*Call[T], limit int, rested bool) []*Call[T] {
+	before := len(group)
+	group = g.q.Take(group, limit)
+	if rested {
+		return g.fill(group, before, limit, 0)
+	}
+	return g.fill(group, before, limit, len(group)-before)
+}
+
+// fill waits for as many as were answered last, beside those who waited
+// already: they cannot be among them.
+func (g *Gatherer[T]) fill(group []*Call[T], before, limit, already int) []*Call[T] {
+	want := before + min(limit, already+g.served)
+	if len(group) == before || len(group) >= want {
+		return group
+	}
+	g.timer.Reset(min(g.took, g.most))
+	defer g.timer.Stop()
+	for len(group) < want {
+		select {
+		case c := <-g.q.calls:
+			group = c.take(group)
+		case <-g.timer.C:
+			return group
+		case <-g.q.closing:
+			return group
+		}
+	}
+	return group
+}

@@ -1,0 +1,5 @@
+interop: interop-rdv interop-rendezvous interop-discv5 interop-pubsub ## all foreign peers; says which it skips
+
+bench: bench-rdv bench-rendezvous bench-discv5 bench-pubsub ## us beside others, in one run each, into bench/results/
+
+.PHONY: interop bench
