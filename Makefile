@@ -6,7 +6,7 @@ STAT  := go run golang.org/x/perf/cmd/benchstat@latest
 COUNT ?= 10
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-23s %s\n", $$1, $$2}'
 
 build: ## build the one binary into bin/
 	go build -trimpath -o bin/ ./cmd/...

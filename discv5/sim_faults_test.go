@@ -13,7 +13,7 @@ import (
 // faultSize is how many nodes the networks have to which things happen.
 func faultSize() int {
 	if testing.Short() || raceEnabled {
-		return 24
+		return 18
 	}
 	return 60
 }

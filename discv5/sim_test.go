@@ -29,8 +29,8 @@ func simSize(t testing.TB) int {
 		return n
 	}
 	if testing.Short() || raceEnabled {
-		t.Log("40 nodes instead of 100: -short or -race")
-		return 40
+		t.Log("30 nodes instead of 100: -short or -race")
+		return 30
 	}
 	return 100
 }

@@ -73,6 +73,15 @@ func MessageIDSHA256(m *pb.Message) string {
 	return string(sum[:])
 }
 
+// messageIDUnsigned is the id where unsigned messages may or may not have an
+// author: that of go-libp2p-pubsub, or of js-libp2p.
+func messageIDUnsigned(m *pb.Message) string {
+	if len(m.GetFrom()) == 0 && len(m.GetSeqno()) == 0 {
+		return MessageIDSHA256(m)
+	}
+	return MessageIDGo(m)
+}
+
 // Domains of [MessageIDEthereum], as the Ethereum consensus specification has
 // them.
 // https://github.com/ethereum/consensus-specs/blob/dev/specs/phase0/p2p-interface.md#configuration

@@ -61,6 +61,8 @@ func TestMessageIDs(t *testing.T) {
 		{"js with a key in the message", MessageIDJS, withKey, "a key\x00\x00\x00\x00\x00\x00\x01\x02"},
 		{"js without any key", MessageIDJS, &pb.Message{From: []byte("\x12\x02ab"), Seqno: []byte("s")}, "\x12\x02abs"},
 		{"sha256", MessageIDSHA256, noAuthor, string(hello[:])},
+		{"unsigned, without author", messageIDUnsigned, noAuthor, string(hello[:])},
+		{"unsigned, with author", messageIDUnsigned, m, MessageIDGo(m)},
 	} {
 		if got := tt.fn(tt.m); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)

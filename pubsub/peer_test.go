@@ -214,7 +214,7 @@ func TestSubscribeToGraftIsQuick(t *testing.T) {
 }
 
 func TestPublishErrors(t *testing.T) {
-	ps, _ := newPubSub(t, pubsub.WithMaxMessageSize(1000), pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign))
+	ps, _ := newPubSub(t, pubsub.WithMaxMessageSize(1000), pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor())
 	tp, err := ps.Join("t")
 	if err != nil {
 		t.Fatal(err)

@@ -115,6 +115,11 @@ type Config struct {
 	// NoAuthor leaves author and sequence number out of our messages, and so
 	// the signature too.
 	NoAuthor bool
+	// UnsignedAuthors accepts author and sequence number in messages under
+	// StrictNoSign, and unless NoAuthor is set sends them: so does
+	// go-libp2p-pubsub, whose default message id is empty without them. The
+	// specification, js and rust want neither, which is what false means.
+	UnsignedAuthors bool
 	// Author signs our messages; its key must be SignKey or in the host's
 	// peerstore. If empty, the host.
 	Author  peer.ID
@@ -216,11 +221,16 @@ func (c Config) withDefaults() Config {
 	}
 	if !c.Signatures.mustSign() && c.Signatures.mustVerify() {
 		// StrictNoSign: author and sequence number have to be absent.
-		c.NoAuthor = true
+		c.NoAuthor = c.NoAuthor || !c.UnsignedAuthors
+	} else {
+		c.UnsignedAuthors = false
 	}
 	if c.MessageID == nil {
 		c.MessageID = MessageIDGo
-		if c.NoAuthor {
+		switch {
+		case c.UnsignedAuthors:
+			c.MessageID = messageIDUnsigned
+		case c.NoAuthor:
 			c.MessageID = MessageIDSHA256
 		}
 	}

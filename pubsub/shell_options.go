@@ -93,9 +93,11 @@ func (c *Config) params() *GossipSubParams {
 	return &p
 }
 
-// WithMessageSignaturePolicy sets the signature policy.
+// WithMessageSignaturePolicy sets the signature policy. Under StrictNoSign
+// messages keep author and sequence number, as in go-libp2p-pubsub, unless
+// WithNoAuthor is given too.
 func WithMessageSignaturePolicy(policy MessageSignaturePolicy) Option {
-	return set(func(c *Config) { c.Signatures = &policy })
+	return set(func(c *Config) { c.Signatures, c.UnsignedAuthors = &policy, !c.NoAuthor })
 }
 
 // WithMessageSigning turns signing on or off.
@@ -125,8 +127,11 @@ func policyBit(bit MessageSignaturePolicy, on bool) Option {
 // the host's peerstore.
 func WithMessageAuthor(author peer.ID) Option { return set(func(c *Config) { c.Author = author }) }
 
-// WithNoAuthor leaves author, sequence number and signature out of our messages.
-func WithNoAuthor() Option { return set(func(c *Config) { c.NoAuthor = true }) }
+// WithNoAuthor leaves author, sequence number and signature out of our
+// messages, and under StrictNoSign refuses those of others that have them.
+func WithNoAuthor() Option {
+	return set(func(c *Config) { c.NoAuthor, c.UnsignedAuthors = true, false })
+}
 
 // WithMessageIdFn sets the message-id function.
 func WithMessageIdFn(fn MsgIdFunction) Option { //nolint:revive // the name that users of go-libp2p-pubsub know

@@ -259,7 +259,11 @@ func TestMetrics(t *testing.T) {
 func TestShutdownSendsWhatWaits(t *testing.T) {
 	a, _, ta, _, _, sb := pair(t, "t", nil, nil)
 	for i := range 500 {
-		if err := ta.Publish(t.Context(), fmt.Append(nil, i)); err != nil {
+		size := 10
+		if i%50 == 0 {
+			size = 2 * pubsub.DefaultBulkSize
+		}
+		if err := ta.Publish(t.Context(), fmt.Appendf(nil, "%0*d", size, i)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -140,53 +140,63 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 	defer w.idle()
 	defer p.writeSince.Store(0)
 	var b batch
-	greeted := false
-	for {
+	for greeted := false; ; greeted = true {
 		b.reset()
 		onlyBulk, hasBulk := p.takeBatch(&b, turn.may())
-		if b.empty() {
-			if !greeted {
-				greeted = true
-				if err := w.greet(); err != nil {
-					return err
-				}
+		switch {
+		case !b.empty():
+			if err := p.writeBatch(w, turn, &b); err != nil {
+				return err
 			}
-			w.idle()
-			p.writeSince.Store(0)
-			if p.draining.Load() {
-				return p.finish(ctx, s, gone)
+			if hasBulk && !turn.may() {
+				turn.try()
 			}
-			// A message of the bulk lane waits for its turn on this host.
-			var gate chan<- struct{}
-			if !hasBulk {
-				turn.release()
-			}
-			if onlyBulk && !turn.may() {
-				gate = turn.gate
-			}
-			select {
-			case gate <- struct{}{}:
-				turn.taken()
-			case <-p.wake:
-			case <-gone:
-				return errStreamGone
-			case <-ctx.Done():
-				return ctx.Err()
+			continue
+		case !greeted:
+			if err := w.greet(); err != nil {
+				return err
 			}
 			continue
 		}
-		greeted = true
-		w.tap = p.ps.sendTap(p)
-		err := w.write(&b)
-		turn.done(b.bulk)
-		p.sent(w, &b)
-		if err != nil {
+		w.idle()
+		p.writeSince.Store(0)
+		if !hasBulk {
+			turn.release()
+			if p.draining.Load() {
+				return p.finish(ctx, s, gone)
+			}
+		}
+		if err := p.awaitWork(ctx, turn, onlyBulk, gone); err != nil {
 			return err
 		}
-		if hasBulk && !turn.may() {
-			turn.try()
-		}
 	}
+}
+
+func (p *Peer) writeBatch(w *batchWriter, turn *bulkTurn, b *batch) error {
+	w.tap = p.ps.sendTap(p)
+	err := w.write(b)
+	turn.done(b.bulk)
+	p.sent(w, b)
+	return err
+}
+
+// awaitWork waits until there is something to write or, if only messages of
+// the bulk lane wait, for the turn to write one.
+func (p *Peer) awaitWork(ctx context.Context, turn *bulkTurn, onlyBulk bool, gone <-chan struct{}) error {
+	var gate chan<- struct{}
+	if onlyBulk && !turn.may() {
+		gate = turn.gate
+	}
+	select {
+	case gate <- struct{}{}:
+		turn.taken()
+	case <-p.wake:
+	case <-gone:
+		return errStreamGone
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // finish ends a stream after everything was written. The peer closes its end

@@ -70,6 +70,8 @@ type session struct {
 	ps    *pubsub.PubSub
 	finds *rendezvous.Discovery // nil without --point
 	peers []peer.AddrInfo
+
+	published int // messages
 }
 
 // open starts a host and pubsub on it.
@@ -151,6 +153,9 @@ func (f *pubsubFlags) config(e *env) (pubsub.Config, error) {
 	case "none":
 		policy := pubsub.StrictNoSign
 		cfg.Signatures = &policy
+		// Ours have no author, as the specification has it; those of
+		// go-libp2p-pubsub do unless it is told otherwise.
+		cfg.NoAuthor, cfg.UnsignedAuthors = true, true
 	default:
 		return cfg, usageError(fmt.Errorf("--sign %q", f.sign), "one of: strict, none")
 	}
@@ -190,9 +195,22 @@ func parseAddrs(in []string) ([]ma.Multiaddr, error) {
 	return out, nil
 }
 
+// How long the end waits for peers to read what was sent to them. Some close
+// their end when they have; js- and py-libp2p do not, and take some
+// milliseconds for a message. So it grows with what was sent.
+const (
+	drainTime    = 2 * time.Second
+	drainPerMsg  = 10 * time.Millisecond
+	maxDrainTime = 30 * time.Second
+)
+
 // close sends what waits and closes everything.
 func (s *session) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	wait := drainTime
+	if ctx.Err() == nil {
+		wait = min(wait+time.Duration(s.published)*drainPerMsg, maxDrainTime)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	err := s.ps.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
