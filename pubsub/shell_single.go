@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -56,15 +57,45 @@ func (p *Peer) provenLocked(now time.Time) {
 	}
 }
 
-// singleReader reports whether the peer gets a stream for each RPC, now that
-// a stream to it has ended.
-func (p *Peer) singleReader(ctx context.Context) bool {
-	if ctx.Err() != nil {
-		return false
+// serveStreams writes to a stream and, as the peer's habit turns out when it
+// has ended, to others after it.
+func (p *Peer) serveStreams(ctx context.Context, s network.Stream) error {
+	for {
+		err := p.serveStream(ctx, s)
+		single, doubt := p.streamEnded(errors.Is(err, errStreamDone))
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case single:
+			return p.writeSingly(ctx)
+		case !doubt:
+			return err
+		}
+		if s, err = p.ps.openStream(ctx, p.id, p.ps.cfg.Protocols...); err != nil {
+			return err
+		}
+		p.setStream(s)
+		p.hello()
 	}
+}
+
+// streamEnded notes the end of a stream. It reports whether the peer gets one
+// for each RPC, and whether another stream would show.
+func (p *Peer) streamEnded(closed bool) (single, doubt bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.proto == FloodSubID && p.habit.ended(p.ps.now().Sub(p.openedAt), p.draining.Load())
+	if p.proto != FloodSubID {
+		return false, false
+	}
+	single = p.habit.ended(p.ps.now().Sub(p.openedAt), closed)
+	return single, !p.habit.lasting && p.habit.ends > 0
+}
+
+// setStream notes the stream that is written to.
+func (p *Peer) setStream(s network.Stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stream, p.proto, p.openedAt = s, s.Protocol(), p.ps.now()
 }
 
 // hello makes the next stream begin with the topics that we are in. Topics
@@ -110,7 +141,7 @@ func (p *Peer) writeSingly(ctx context.Context) error {
 			continue
 		}
 		if p.draining.Load() {
-			return errStreamGone
+			return errStreamDone
 		}
 		select {
 		case <-p.wake:

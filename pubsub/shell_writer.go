@@ -93,19 +93,14 @@ func (p *Peer) mayRetry() {
 // until that fails.
 func (p *Peer) serve(ctx context.Context, s network.Stream) error {
 	p.stats.opens.Add(1)
-	p.mu.Lock()
-	p.stream, p.proto, p.openedAt = s, s.Protocol(), p.ps.now()
-	p.mu.Unlock()
+	p.setStream(s)
 	p.hello()
 	p.ps.peerOpened(p, s)
 	p.mu.Lock()
 	close(p.ready)
 	p.mu.Unlock()
 
-	err := p.serveStream(ctx, s)
-	if p.singleReader(ctx) {
-		err = p.writeSingly(ctx)
-	}
+	err := p.serveStreams(ctx, s)
 
 	p.mu.Lock()
 	p.stream, p.proto, p.ready = nil, "", make(chan struct{})
@@ -132,7 +127,10 @@ func (p *Peer) serveStream(ctx context.Context, s network.Stream) error {
 	return err
 }
 
-var errStreamGone = errors.New("pubsub: stream closed by the peer")
+var (
+	errStreamGone = errors.New("pubsub: stream closed by the peer")
+	errStreamDone = errors.New("pubsub: stream closed by us")
+)
 
 func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
 	turn := &bulkTurn{gate: p.ps.bulkWrites, slow: p.bulkSlow}
@@ -216,6 +214,11 @@ func (p *Peer) awaitWork(ctx context.Context, turn *bulkTurn, onlyBulk bool, gon
 // finish ends a stream after everything was written. The peer closes its end
 // when it has read it all.
 func (p *Peer) finish(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
+	select {
+	case <-gone:
+		return errStreamGone
+	default:
+	}
 	if err := s.CloseWrite(); err != nil {
 		return err
 	}
@@ -223,7 +226,7 @@ func (p *Peer) finish(ctx context.Context, s network.Stream, gone <-chan struct{
 	case <-gone:
 	case <-ctx.Done():
 	}
-	return errStreamGone
+	return errStreamDone
 }
 
 // takeBatch fills a batch with what is to be written next. It reports whether

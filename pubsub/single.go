@@ -52,12 +52,12 @@ func (h *streamHabit) lasted(age time.Duration) bool {
 
 // ended notes that the peer ended a stream of ours at some age, and reports
 // whether it gets a stream for each RPC from here on. A stream that we had
-// closed (closed) is ended by every peer.
+// closed (closed) is ended by every peer, and shows only what one before let suspect.
 func (h *streamHabit) ended(age time.Duration, closed bool) bool {
 	if h.single || h.lasted(age) {
 		return h.single
 	}
-	if !closed {
+	if !closed || h.ends > 0 {
 		h.ends++
 	}
 	h.single = h.writes || h.ends >= habitEnds

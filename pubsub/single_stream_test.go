@@ -156,6 +156,7 @@ func TestFloodSubHabitShowsWhileShuttingDown(t *testing.T) {
 	x := newSinglePeer(t, h)
 	x.say(h, wire.AppendSubscription(nil, "t", true))
 	within(t, 5*time.Second, "its topic is known", func() bool { return len(ps.ListPeers("t")) == 1 })
+	within(t, 5*time.Second, "it has read our topics", x.look(func() bool { return x.topics["t"] && x.open == 0 }))
 	for i := range 100 {
 		if err := tp.Publish(t.Context(), fmt.Append(nil, i)); err != nil {
 			t.Fatal(err)

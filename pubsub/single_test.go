@@ -29,6 +29,7 @@ func TestStreamHabit(t *testing.T) {
 		{name: "it read on", ends: []end{early, late, early, early}, last: true},
 		{name: "it read on, whatever it writes", inbound: []int{1}, ends: []end{late, early}, last: true},
 		{name: "we had closed it", ends: []end{{closed: true}, {closed: true}, {closed: true}}},
+		{name: "we had closed the second", ends: []end{early, {closed: true}}, single: true},
 		{name: "we had closed it, and it writes like that", inbound: []int{1}, ends: []end{{closed: true}}, single: true},
 	} {
 		var h streamHabit
