@@ -5,14 +5,18 @@ INTEROP_BIN ?= $(CURDIR)/interop/bin
 interop-rendezvous: ## rendezvous: our point and client against rust, js, py and go peers
 	interop/rendezvous/build.sh $(INTEROP_BIN)
 	go build -o $(INTEROP_BIN)/muster ./cmd/muster
-	cd interop/rendezvous && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -v .
+	@mkdir -p bench/results; cd interop/rendezvous && out=$(CURDIR)/bench/results/interop-rendezvous.txt && \
+		INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -parallel 2 -v . >$$out 2>&1; \
+		status=$$?; grep -E '^ *--- |^ok|^FAIL|_test.go' $$out; exit $$status
 
 .PHONY: interop-rendezvous
 
 interop-pubsub: ## pubsub: our routers against go, js, rust and py peers, and a mixed mesh
 	interop/pubsub/build.sh $(INTEROP_BIN)
 	go build -o $(INTEROP_BIN)/muster ./cmd/muster
-	cd interop/pubsub && INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -timeout 30m -v .
+	@mkdir -p bench/results; cd interop/pubsub && out=$(CURDIR)/bench/results/interop-pubsub.txt && \
+		INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -parallel 2 -timeout 30m -v . >$$out 2>&1; \
+		status=$$?; grep -E '^ *--- |^ok|^FAIL|_test.go' $$out; exit $$status
 
 .PHONY: interop-pubsub
 

@@ -24,7 +24,7 @@ func (ps *PubSub) receive(now time.Time, rd *reader, w *wire.Message) {
 		ps.refuse(rd, w, t, RejectBlacklistedSource, false)
 		return
 	}
-	if reason := checkPolicy(t.policy, t.noAuthor && !ps.cfg.UnsignedAuthors, w); reason != "" {
+	if reason := checkPolicy(t.policy, t.noAuthor && !ps.cfg.UnsignedAuthors, ps.cfg.FloodSub, w); reason != "" {
 		ps.refuse(rd, w, t, reason, true)
 		return
 	}

@@ -75,18 +75,23 @@ const (
 // checkPolicy looks at which fields m has and says why it is refused, or
 // nothing. Signatures that pass are still to be verified.
 //
-//	StrictSign    from, an eight-byte seqno and a signature must be there
+//	StrictSign    from, an eight-byte seqno and a signature must be there; with
+//	              anySeqno a seqno of any length
 //	StrictNoSign  signature must be absent; with noAuthor from, seqno and key too
 //	lax           anything goes, but a signature needs a from
 //
 // The specification wants all four absent under StrictNoSign. go-libp2p-pubsub
 // sends and accepts from and seqno unless it is told WithNoAuthor, and what it
 // sends we accept under the same setting.
-func checkPolicy(p MessageSignaturePolicy, noAuthor bool, m *wire.Message) string {
+//
+// anySeqno is for floodsub: js-libp2p's leaves out leading zero bytes, so that
+// one seqno in 256 is shorter. In a mesh such a message would cost us the
+// favour of those it is forwarded to.
+func checkPolicy(p MessageSignaturePolicy, noAuthor, anySeqno bool, m *wire.Message) string {
 	switch {
 	case p == StrictSign && m.Signature == nil:
 		return RejectMissingSignature
-	case p == StrictSign && len(m.Seqno) != 8:
+	case p == StrictSign && len(m.Seqno) != 8 && (!anySeqno || len(m.Seqno) == 0):
 		return RejectInvalidSignature // js and rust refuse it, so it must not go on
 	case p == StrictNoSign && m.Signature != nil:
 		return RejectUnexpectedSignature

@@ -210,8 +210,14 @@ func TestCheckPolicy(t *testing.T) {
 		{"lax no sign, anonymous", LaxNoSign, false, anonymous, ""},
 		{"lax, signed by nobody", LaxNoSign, false, &wire.Message{Signature: []byte("s")}, RejectInvalidSignature},
 	} {
-		if got := checkPolicy(tt.p, tt.noAuthor, tt.m); got != tt.want {
+		if got := checkPolicy(tt.p, tt.noAuthor, false, tt.m); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	for n, want := range map[int]string{0: RejectInvalidSignature, 7: "", 8: "", 20: ""} {
+		m := with(func(m *wire.Message) { m.Seqno = make([]byte, n) })
+		if got := checkPolicy(StrictSign, false, true, m); got != want {
+			t.Errorf("floodsub, strict, seqno of %d bytes: %q, want %q", n, got, want)
 		}
 	}
 }

@@ -107,21 +107,27 @@ type lane struct {
 	// punch says that primes may help: there may be a firewall on the way.
 	punch bool
 
-	// head says that the first attempts are primes, because there is a NAT on
-	// this side. Where there is none, a prime gets one hop farther, and
-	// nothing is lost by a SYN that comes too early but the SYN.
+	// head says that the first SYN is a prime, because there is a NAT on
+	// either side. Where there is none here, a prime gets one hop farther;
+	// where there is none there, nothing is lost by a SYN that comes too
+	// early but the SYN.
 	head bool
 }
 
-// lanes returns the candidates with what may be tried on the way to each.
+// lanes returns the candidates with what may be tried on the way to each. A
+// peer behind a NAT is known by the private address that it names.
 // Primes says whether primes can be made, and the peer ignores them.
 func (p policy) lanes(peer []netip.AddrPort, primes bool) []lane {
 	var out []lane
+	natted := slices.ContainsFunc(peer, func(a netip.AddrPort) bool {
+		ip := a.Addr().Unmap()
+		return ip.Is4() && (ip.IsPrivate() || sharedSpace.Contains(ip))
+	})
 	for _, a := range p.candidates(peer) {
 		// Behind one NAT with the peer, nothing is far enough for a prime to
 		// end on the way.
 		punch := primes && a.Addr() != p.observed && PublicSpaces.IncludesAddr(a.Addr())
-		out = append(out, lane{addr: a, punch: punch, head: punch && p.translated(a.Addr())})
+		out = append(out, lane{addr: a, punch: punch, head: punch && natted && p.translated(a.Addr())})
 	}
 	return out
 }

@@ -40,7 +40,8 @@ const (
 	Unreachable = outcomeUnreachable
 	Stranger    = outcomeStranger
 
-	PrimeHead   = primeHead
+	AcceptHead  = acceptHead
+	DialHead    = dialHead
 	RaceTurn    = raceTurn
 	MaxAttempts = maxAttempts
 	MaxStranger = maxStrangers

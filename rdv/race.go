@@ -13,10 +13,13 @@ const (
 	// that ten of them are no burst.
 	racePace = time.Millisecond
 
-	// primeHead is how long NATs are primed before the SYN that the other side
-	// is to see. It bridges the difference between the times at which two peers
-	// near each other hear from a server far away.
-	primeHead = 10 * time.Millisecond
+	// acceptHead and dialHead are how long NATs are primed before the SYN that
+	// the other side is to see. They bridge the difference between the times
+	// at which two peers near each other hear from a server far away. The
+	// acceptor's is shorter: the connection waits for its hello, which comes
+	// half a round trip after its SYN is answered, and not for the dialer's.
+	acceptHead = 8 * time.Millisecond
+	dialHead   = 14 * time.Millisecond
 
 	// raceTurn is how long one side primes while the other dials, after a
 	// refusal showed that neither gets through by itself.
@@ -120,7 +123,7 @@ func (r *race) advance(now time.Time) (start []attempt) {
 		}
 		a := attempt{candidate: i, addr: c.addr}
 		if c.attempts == 0 && c.head {
-			a.ttl, a.until, a.full = minTTL, now.Add(primeHead), true
+			a.ttl, a.until, a.full = minTTL, now.Add(r.headTime()), true
 		} else {
 			a.ttl, a.until = r.prime(now, c)
 		}
@@ -131,6 +134,13 @@ func (r *race) advance(now time.Time) (start []attempt) {
 	}
 	r.plan()
 	return start
+}
+
+func (r *race) headTime() time.Duration {
+	if r.accepting {
+		return acceptHead
+	}
+	return dialHead
 }
 
 // prime returns the hop limit and the end of the next attempt at c, zero if it

@@ -32,10 +32,10 @@ func one(t *testing.T, as []rdv.Attempt) rdv.Attempt {
 // one follows.
 func TestRacePrimesThenDials(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{rdv.DIAL, rdv.ACCEPT} {
+	for method, head := range map[string]time.Duration{rdv.DIAL: rdv.DialHead, rdv.ACCEPT: rdv.AcceptHead} {
 		r := rdv.NewRace(t0, method, natted("198.51.100.9:41000")...)
 		a := one(t, r.Advance(t0))
-		if a.TTL() == 0 || !a.Until().Equal(t0.Add(rdv.PrimeHead)) || !a.Full() {
+		if a.TTL() == 0 || !a.Until().Equal(t0.Add(head)) || !a.Full() {
 			t.Fatalf("%s: %+v is no prime with a full SYN after it", method, a)
 		}
 		if !r.Next().IsZero() || len(r.Advance(at(5))) != 0 {
@@ -111,19 +111,20 @@ func TestLanes(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		observed netip.AddrPort
-		peer     string
+		peer     []string // the candidate, and what else the peer names
 		primes   bool
 		want     rdv.Lane
 	}{
-		{"behind a NAT", observed, "198.51.100.9:41000", true, rdv.Lane{Punch: true, Head: true}},
-		{"primes cannot be made", observed, "198.51.100.9:41000", false, rdv.Lane{}},
-		{"no NAT", direct, "198.51.100.9:41000", true, rdv.Lane{Punch: true}},
-		{"behind the same NAT", observed, "203.0.113.7:41000", true, rdv.Lane{}},
-		{"on the same network", observed, "192.168.1.7:41000", true, rdv.Lane{}},
-		{"IPv6 has no NAT", observed, "[2001:db8:2::5]:41000", true, rdv.Lane{Punch: true}},
+		{"both behind NATs", observed, []string{"198.51.100.9:41000", "10.0.0.5:41000"}, true, rdv.Lane{Punch: true, Head: true}},
+		{"primes cannot be made", observed, []string{"198.51.100.9:41000", "10.0.0.5:41000"}, false, rdv.Lane{}},
+		{"no NAT here", direct, []string{"198.51.100.9:41000", "10.0.0.5:41000"}, true, rdv.Lane{Punch: true}},
+		{"no NAT there", observed, []string{"198.51.100.9:41000"}, true, rdv.Lane{Punch: true}},
+		{"behind the same NAT", observed, []string{"203.0.113.7:41000"}, true, rdv.Lane{}},
+		{"on the same network", observed, []string{"192.168.1.7:41000"}, true, rdv.Lane{}},
+		{"IPv6 has no NAT", observed, []string{"[2001:db8:2::5]:41000", "10.0.0.5:41000"}, true, rdv.Lane{Punch: true}},
 	} {
-		c.want.Addr = netip.MustParseAddrPort(c.peer)
-		got := rdv.Lanes(home, ownPort, &c.observed, addrPorts(c.peer), c.primes)
+		c.want.Addr = netip.MustParseAddrPort(c.peer[0])
+		got := rdv.Lanes(home, ownPort, &c.observed, addrPorts(c.peer...), c.primes)
 		if len(got) != 1 || got[0] != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}

@@ -44,7 +44,6 @@ func (p *pump) splice(dir int, w io.Writer, rd io.Reader) (done bool, err error)
 		if err := p.progress(dir, n); err != nil {
 			return true, err
 		}
-		runtime.Gosched() // others' turn
 	}
 }
 

@@ -70,6 +70,8 @@ type session struct {
 	ps    *pubsub.PubSub
 	finds *rendezvous.Discovery // nil without --point
 	peers []peer.AddrInfo
+
+	published int // messages
 }
 
 // open starts a host and pubsub on it.
@@ -193,9 +195,22 @@ func parseAddrs(in []string) ([]ma.Multiaddr, error) {
 	return out, nil
 }
 
+// How long the end waits for peers to read what was sent to them. Some close
+// their end when they have; js- and py-libp2p do not, and take some
+// milliseconds for a message. So it grows with what was sent.
+const (
+	drainTime    = 2 * time.Second
+	drainPerMsg  = 10 * time.Millisecond
+	maxDrainTime = 30 * time.Second
+)
+
 // close sends what waits and closes everything.
 func (s *session) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	wait := drainTime
+	if ctx.Err() == nil {
+		wait = min(wait+time.Duration(s.published)*drainPerMsg, maxDrainTime)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	err := s.ps.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -125,6 +125,7 @@ func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time
 		if err := publishOne(ctx, e, t, b, asJSON); err != nil {
 			return err
 		}
+		s.published++
 	}
 }
 

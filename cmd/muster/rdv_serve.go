@@ -73,6 +73,7 @@ use the server. SIGTERM or an interrupt stops it: newcomers are answered 503,
 pairs under way may finish for the time of --drain; a second signal cuts them.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.limitFiles(maxFiles(), !cmd.Flags().Changed("max-waiting-per-source"))
 			return o.run(cmd.Context(), e)
 		},
 	}
@@ -119,7 +120,6 @@ func (o *serveOptions) run(ctx context.Context, e *env) error {
 	}
 	defer stopMetrics()
 	debug.SetGCPercent(serveGCPercent)
-	o.server.MaxConns = serveMaxConns(maxFiles())
 
 	o.server.Handler = &eventHandler{Relayer: &o.relayer, out: out}
 	srv := o.server.HTTPServer()
@@ -154,15 +154,19 @@ func (o *serveOptions) stop(out *serveEvents) error {
 	return o.server.Close()
 }
 
-// serveMaxConns is how many connections the descriptors of this process are
-// enough for, with a sixteenth and some left for pipes, files and listeners;
-// 0 if they are not bounded.
-func serveMaxConns(files int) int {
-	const own = 32
+// limitFiles bounds connections by the descriptors that this process may have,
+// 0 if any number: a sixteenth and some are left for pipes, files and
+// listeners. Where there are few, no source may wait on more than a sixteenth,
+// unless the user said how many.
+func (o *serveOptions) limitFiles(files int, perSource bool) {
+	const own, part = 32, 16
 	if files == 0 {
-		return 0
+		return
 	}
-	return max(1, files-files/16-own)
+	o.server.MaxConns = max(1, files-files/part-own)
+	if perSource {
+		o.server.MaxWaitingPerSource = max(1, min(o.server.MaxWaitingPerSource, files/part))
+	}
 }
 
 // parse turns the flags that are not of the server's own types into its fields.

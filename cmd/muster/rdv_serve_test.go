@@ -186,6 +186,26 @@ func TestParseBytes(t *testing.T) {
 	}
 }
 
+func TestServeLimitsByFiles(t *testing.T) {
+	for _, tt := range []struct {
+		files, conns, perSource int
+		unset                   bool
+	}{
+		{0, 0, 256, true},
+		{20000, 18718, 256, true},
+		{256, 208, 16, true},
+		{256, 208, 256, false},
+		{10, 1, 1, true},
+	} {
+		var o serveOptions
+		o.server.MaxWaitingPerSource = 256
+		o.limitFiles(tt.files, tt.unset)
+		if o.server.MaxConns != tt.conns || o.server.MaxWaitingPerSource != tt.perSource {
+			t.Errorf("%+v: %d connections, %d of a source", tt, o.server.MaxConns, o.server.MaxWaitingPerSource)
+		}
+	}
+}
+
 func TestServeURL(t *testing.T) {
 	for in, want := range map[string]string{
 		"127.0.0.1:80": "http://127.0.0.1:80", "0.0.0.0:80": "http://127.0.0.1:80",

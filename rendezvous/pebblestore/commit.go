@@ -55,6 +55,9 @@ type writer struct {
 	batch    *pebble.Batch
 	changes  []rendezvous.Change
 	key, row []byte
+
+	looked         time.Time // at the space on the disk
+	spare, written uint64    // what there was, above the reserve, and what was written since
 }
 
 // commit commits a group, applies it and answers its callers. If the disk
@@ -70,6 +73,7 @@ func (w *writer) commit(group []*groupcommit.Call[work]) {
 		if w.cfg.Durability == None {
 			opt = pebble.NoSync
 		}
+		w.written += uint64(w.batch.Len())
 		err = w.batch.Commit(opt)
 	}
 	if closeErr := w.batch.Close(); err == nil {
@@ -95,7 +99,7 @@ func (w *writer) commit(group []*groupcommit.Call[work]) {
 // admit refuses changes while the disk is full. Drops may use the reserve:
 // they free space.
 func (w *writer) admit(group []*groupcommit.Call[work]) []*groupcommit.Call[work] {
-	err := w.room()
+	err := w.look()
 	if full := err != nil; w.full.Swap(full) != full {
 		if full {
 			w.log.Error("rendezvous store: disk full, changes are refused", "dir", w.cfg.Dir, "err", err)
@@ -116,6 +120,26 @@ func (w *writer) admit(group []*groupcommit.Call[work]) []*groupcommit.Call[work
 		c.Finish(err)
 	}
 	return admitted
+}
+
+// lookInterval and a quarter of the space there was are how long, and for how
+// many bytes, the disk is not asked again: asking costs a tenth of a commit.
+const lookInterval = 100 * time.Millisecond
+
+// look is room, or what it said moments ago.
+func (w *writer) look() error {
+	if w.fs.waiting.Load() > 0 {
+		return errWaiting
+	}
+	now := time.Now()
+	if w.written < w.spare/4 && now.Sub(w.looked) < lookInterval {
+		return nil
+	}
+	w.counts.held.Store(w.db.Metrics().DiskSpaceUsage())
+	var err error
+	w.spare, err = w.room()
+	w.looked, w.written = now, 0
+	return err
 }
 
 // build fills w.batch and w.changes and returns where the history then stands.

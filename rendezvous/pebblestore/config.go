@@ -56,10 +56,10 @@ const (
 	// second that a point can take, half a second.
 	DefaultQueueLimit = 10_000
 
-	// DefaultReserve is what is left free on the disk for tables that Pebble
-	// writes in the background and for removals, which need space to free some.
-	// On a disk of less than eight times that, it is an eighth of the disk.
-	DefaultReserve = 64 << 20
+	// DefaultReserve is what is left free on the disk: Pebble writes a part of
+	// the rows anew before it frees the old ones, and removals need space to
+	// free some. A store that holds less needs as much as it holds.
+	DefaultReserve = 128 << 20
 
 	// groupLimit is how many Commits share a sync. At 300 bytes a row it is a
 	// write of 150 KiB, whose time is no longer that of the sync.
@@ -84,7 +84,7 @@ type Config struct {
 	QueueLimit int
 
 	// Reserve is how many bytes must be free on the disk for changes to be
-	// taken. Zero means DefaultReserve, negative that it is not looked at.
+	// taken, or as many as the store holds and four memtables, if that is less. Zero means DefaultReserve, negative that it is not looked at.
 	Reserve int64
 
 	// Logger is told of damage, full disks and failures. Nil discards.

@@ -312,7 +312,10 @@ func TestExpireOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	disk.free.Store(1<<20 - 1)
-	err := s.Commit(t.Context(), []rendezvous.Change{storetest.Registration("ns", 2, 1, time.Minute)})
+	var err error
+	for i := uint64(1); err == nil; i++ { // the disk is not asked each time
+		err = s.Commit(t.Context(), []rendezvous.Change{storetest.Registration("ns", 1, i, time.Minute)})
+	}
 	if !errors.Is(err, rendezvous.ErrUnavailable) {
 		t.Fatalf("within the reserve: %v", err)
 	}

@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/muster-p2p/muster/rendezvous"
@@ -23,7 +24,8 @@ func (s *Store) Health() error {
 	case quarantined != "":
 		return errors.New("pebblestore: " + quarantined)
 	default:
-		return s.room()
+		_, err := s.room()
+		return err
 	}
 }
 
@@ -37,23 +39,21 @@ func (s *Store) Quarantined() string {
 
 var errWaiting = fmt.Errorf("%w: the disk is full: a write waits for space", rendezvous.ErrUnavailable)
 
-// room returns nil if there is space for changes on the disk.
-func (s *Store) room() error {
+// room returns how much may be written until the reserve is reached, or an
+// error if it is.
+func (s *Store) room() (spare uint64, err error) {
 	if s.fs.waiting.Load() > 0 {
-		return errWaiting
-	}
-	if s.cfg.Reserve < 0 {
-		return nil
+		return 0, errWaiting
 	}
 	usage, err := s.fs.GetDiskUsage(s.cfg.Dir)
-	if err != nil {
-		return nil // a file system that does not tell: writes will
+	if err != nil || s.cfg.Reserve < 0 {
+		return math.MaxUint64, nil // nothing is known, or to be kept: writes will tell
 	}
-	reserve := min(uint64(s.cfg.Reserve), usage.TotalBytes/8)
+	reserve := min(uint64(s.cfg.Reserve), s.counts.held.Load()+4*s.memTable())
 	if usage.AvailBytes >= reserve {
-		return nil
+		return usage.AvailBytes - reserve, nil
 	}
-	return fmt.Errorf("%w: the disk is full: %d KiB free, %d KiB are kept in reserve",
+	return 0, fmt.Errorf("%w: the disk is full: %d KiB free, %d KiB are kept in reserve",
 		rendezvous.ErrUnavailable, usage.AvailBytes>>10, reserve>>10)
 }
 
@@ -65,11 +65,12 @@ type Stats struct {
 	RefusedQueue uint64 // Commits refused since too many waited
 	RefusedDisk  uint64 // Commits refused since the disk was full
 	Waiting      int    // Commits that wait now
-	Bytes        uint64 // on the disk
+	Bytes        uint64 // on the disk, as of the last commits
 }
 
 type counts struct {
 	commits, changes, dropped, refusedQueue, refusedDisk atomic.Uint64
+	held                                                 atomic.Uint64 // bytes on the disk; only run asks Pebble
 }
 
 // Stats returns the counts as they are now.
@@ -81,11 +82,7 @@ func (s *Store) Stats() Stats {
 		RefusedQueue: s.counts.refusedQueue.Load(),
 		RefusedDisk:  s.counts.refusedDisk.Load(),
 		Waiting:      s.queue.Len(),
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.opened && !s.closed && s.failed() == nil {
-		st.Bytes = s.db.Metrics().DiskSpaceUsage()
+		Bytes:        s.counts.held.Load(),
 	}
 	return st
 }

@@ -44,14 +44,10 @@ const (
 // options are sized for rows of 300 bytes. An idle store takes little memory:
 // memtables begin at 256 KiB and grow with the load.
 func (s *Store) options() *pebble.Options {
-	memTable := uint64(maxMemTable)
-	if usage, err := s.fs.GetDiskUsage(s.cfg.Dir); err == nil {
-		memTable = min(maxMemTable, max(minMemTable, usage.TotalBytes/64))
-	}
 	opts := &pebble.Options{
 		FS:                 s.fs,
 		FormatMajorVersion: formatVersion,
-		MemTableSize:       memTable,
+		MemTableSize:       s.memTable(),
 		CacheSize:          4 << 20, // rows are read at Open only
 		MaxOpenFiles:       256,
 		Logger:             pebbleLogger{s},
@@ -64,6 +60,15 @@ func (s *Store) options() *pebble.Options {
 		},
 	}
 	return opts
+}
+
+// memTable returns the size of a memtable for the disk there is.
+func (s *Store) memTable() uint64 {
+	usage, err := s.fs.GetDiskUsage(s.cfg.Dir)
+	if err != nil {
+		return maxMemTable
+	}
+	return min(maxMemTable, max(minMemTable, usage.TotalBytes/64))
 }
 
 // openAside runs openDB beside its caller: Pebble may wait for space, and ends a

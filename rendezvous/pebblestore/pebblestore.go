@@ -114,6 +114,7 @@ func (s *Store) openLocked(ctx context.Context, proposal rendezvous.Meta, apply 
 	if err := s.takeEpoch(proposal); err != nil {
 		return errors.Join(err, s.db.Close(), s.lock.Close())
 	}
+	s.counts.held.Store(s.db.Metrics().DiskSpaceUsage())
 	s.apply = apply
 	s.rows.replay(apply)
 	s.rows = nil

@@ -8,9 +8,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/rendezvous"
-	ma "github.com/multiformats/go-multiaddr"
 )
 
 func newHost(t *testing.T) host.Host {
@@ -31,8 +32,10 @@ func newHost(t *testing.T) host.Host {
 // construction is the one in go-waku-rendezvous's README.
 func TestPubsubWithDiscovery(t *testing.T) {
 	for name, newDiscovery := range map[string]func(host.Host) *rendezvous.Discovery{
-		"waku":   rendezvous.NewRendezvousDiscovery,
-		"libp2p": func(h host.Host) *rendezvous.Discovery { return rendezvous.NewDiscovery(h, rendezvous.DiscoveryConfig{}) },
+		"waku": rendezvous.NewRendezvousDiscovery,
+		"libp2p": func(h host.Host) *rendezvous.Discovery {
+			return rendezvous.NewDiscovery(h, rendezvous.DiscoveryConfig{})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
