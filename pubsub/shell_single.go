@@ -71,7 +71,7 @@ func (p *Peer) serveStreams(ctx context.Context, s network.Stream) error {
 		case !doubt:
 			return err
 		}
-		if s, err = p.ps.openStream(ctx, p.id, p.ps.cfg.Protocols...); err != nil {
+		if s, err = p.ps.openStream(ctx, p.id, FloodSubID); err != nil { // the router knows it by this one
 			return err
 		}
 		p.setStream(s)
@@ -178,9 +178,17 @@ type singleWriter struct {
 	wg    sync.WaitGroup
 }
 
-// Write sends a frame on a stream of its own. It waits while too many are
-// open, and not for the peer to read this one.
+// Write sends a frame on a stream of its own, and on another if that one was
+// refused. It waits while too many are open, and not for the peer to read it.
 func (w *singleWriter) Write(frame []byte) (int, error) {
+	n, err := w.writeOnce(frame)
+	if err != nil && w.ctx.Err() == nil {
+		n, err = w.writeOnce(frame)
+	}
+	return n, err
+}
+
+func (w *singleWriter) writeOnce(frame []byte) (int, error) {
 	select {
 	case w.slots <- struct{}{}:
 	case <-w.ctx.Done():
