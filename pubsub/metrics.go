@@ -48,7 +48,7 @@ type Stats struct {
 	BrokenPromises, Penalties         uint64
 
 	// Dropped from queues to peers.
-	DroppedFull, DroppedExpired, DroppedUnwanted uint64
+	DroppedFull, DroppedExpired, DroppedUnwanted, DroppedTooLong uint64
 	// Limits that a peer hit.
 	RefusedTopics, RefusedIHave, RefusedIWant, RefusedGraft, RefusedIDontWant uint64
 
@@ -72,8 +72,8 @@ func (ps *PubSub) Stats() Stats {
 		IDontWantSent: c.idontwantSent.Load(), IDontWantReceived: c.idontwantReceived.Load(),
 		BrokenPromises: c.brokenPromises.Load(), Penalties: c.penalties.Load(),
 		DroppedFull: c.dropped[dropFull].Load(), DroppedExpired: c.dropped[dropExpired].Load(),
-		DroppedUnwanted: c.dropped[dropUnwanted].Load(),
-		RefusedTopics:   c.refused[refusedTopics].Load(), RefusedIHave: c.refused[refusedIHave].Load(),
+		DroppedUnwanted: c.dropped[dropUnwanted].Load(), DroppedTooLong: c.dropped[dropTooLong].Load(),
+		RefusedTopics: c.refused[refusedTopics].Load(), RefusedIHave: c.refused[refusedIHave].Load(),
 		RefusedIWant: c.refused[refusedIWant].Load(), RefusedGraft: c.refused[refusedGraft].Load(),
 		RefusedIDontWant: c.refused[refusedIDontWant].Load(),
 		StreamsRefused:   c.streamsRefused.Load(), StuckStreams: c.stuckStreams.Load(), Disconnects: c.disconnects.Load(),
@@ -134,6 +134,7 @@ var metricList = []metric{
 	counterOf("dropped_full_total", "Things dropped from full queues to peers.", func(s *Stats) uint64 { return s.DroppedFull }),
 	counterOf("dropped_expired_total", "Things dropped because they waited too long.", func(s *Stats) uint64 { return s.DroppedExpired }),
 	counterOf("dropped_unwanted_total", "Copies not sent because the peer had the message.", func(s *Stats) uint64 { return s.DroppedUnwanted }),
+	counterOf("dropped_too_long_total", "Messages too long for a floodsub peer that reads one small RPC of each stream.", func(s *Stats) uint64 { return s.DroppedTooLong }),
 	counterOf("refused_topics_total", "Subscriptions beyond a peer's limit.", func(s *Stats) uint64 { return s.RefusedTopics }),
 	counterOf("refused_ihave_total", "IHAVEs beyond a peer's limit.", func(s *Stats) uint64 { return s.RefusedIHave }),
 	counterOf("refused_iwant_total", "IWANTs beyond a peer's limit.", func(s *Stats) uint64 { return s.RefusedIWant }),

@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"slices"
 	"time"
 
 	"github.com/muster-p2p/muster/pubsub/wire"
@@ -129,6 +130,11 @@ func (b *batch) empty() bool {
 	return len(b.subs) == 0 && !b.hasControl() && len(b.msgs) == 0
 }
 
+// leaves reports whether the batch says that we left a topic.
+func (b *batch) leaves() bool {
+	return slices.ContainsFunc(b.subs, func(s subChange) bool { return !s.in })
+}
+
 func (b *batch) hasControl() bool {
 	return len(b.grafts) > 0 || len(b.prunes) > 0 || len(b.idontwant) > 0 || len(b.ihave) > 0 || len(b.iwant) > 0
 }
@@ -146,6 +152,7 @@ const (
 	dropFull dropReason = iota
 	dropExpired
 	dropUnwanted // the peer said IDONTWANT or has sent the message itself
+	dropTooLong  // for a peer that reads one small RPC of each stream
 	dropReasons
 )
 

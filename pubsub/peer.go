@@ -60,6 +60,7 @@ type PeerStats struct {
 	// Dropped counts what was queued for the peer and not sent: for want of
 	// room, because it was too old, or because the peer did not want it.
 	DroppedFull, DroppedExpired, DroppedUnwanted uint64
+	DroppedTooLong                               uint64 // for the one RPC of a stream that the peer reads
 	// Queued and QueuedBytes are what waits now.
 	Queued, QueuedBytes int
 	Streams             int // inbound streams open now
@@ -90,6 +91,9 @@ type Peer struct {
 	drops     []item        // dropped with tracers present, to be reported
 	closing   bool
 	badFrames int
+	openedAt  time.Time   // of stream
+	habit     streamHabit // of a floodsub peer
+	kept      unproven    // to be sent again if the peer did not read it
 
 	waiting    atomic.Int64  // messages queued, so that readers need not lock
 	score      atomic.Uint64 // float bits, as of the last heartbeat or penalty
@@ -168,7 +172,8 @@ func (p *Peer) Stats() PeerStats {
 		MessagesSent: p.stats.msgsSent.Load(), MessagesReceived: p.stats.msgsRecv.Load(),
 		Duplicates:  p.stats.dups.Load(),
 		DroppedFull: p.out.dropped[dropFull], DroppedExpired: p.out.dropped[dropExpired], DroppedUnwanted: p.out.dropped[dropUnwanted],
-		Queued: n, QueuedBytes: bytes,
+		DroppedTooLong: p.out.dropped[dropTooLong],
+		Queued:         n, QueuedBytes: bytes,
 		Streams: len(p.inbound), Opens: p.stats.opens.Load(),
 	}
 }
@@ -238,6 +243,7 @@ func (p *Peer) setScore(s float64) { p.score.Store(math.Float64bits(s)) }
 func (p *Peer) tick(now time.Time) {
 	var stuck []network.Stream
 	p.mu.Lock()
+	p.provenLocked(now)
 	p.out.unwanted.beat(max(1, p.ps.cfg.Params.IDontWantMessageTTL))
 	if t := p.writeSince.Load(); t != 0 && now.Sub(time.Unix(0, t)) > p.ps.cfg.WriteTimeout && p.stream != nil {
 		stuck = append(stuck, p.stream)
@@ -281,9 +287,9 @@ func (ps *PubSub) reset(streams []network.Stream) {
 	})
 }
 
-// opened reports whether our outbound stream is open.
+// opened reports whether the peer can be sent to.
 func (p *Peer) opened() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stream != nil
+	return p.proto != ""
 }

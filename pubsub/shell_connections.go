@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -124,14 +125,14 @@ func (ps *PubSub) dropPeer(now time.Time, id peer.ID) {
 	ps.promiseMu.Unlock()
 }
 
-// openStream opens our outbound stream to a peer.
-func (ps *PubSub) openStream(ctx context.Context, id peer.ID) (network.Stream, error) {
+// openStream opens an outbound stream to a peer.
+func (ps *PubSub) openStream(ctx context.Context, id peer.ID, protos ...protocol.ID) (network.Stream, error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "pubsub"), openTimeout)
 	defer cancel()
 	if ps.cfg.AllowLimited {
 		ctx = network.WithAllowLimitedConn(ctx, "pubsub")
 	}
-	return ps.host.NewStream(ctx, id, ps.cfg.Protocols...)
+	return ps.host.NewStream(ctx, id, protos...)
 }
 
 // peerOpened tells the router what may be sent to a peer.

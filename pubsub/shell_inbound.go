@@ -89,9 +89,12 @@ func (p *Peer) serveInbound(s network.Stream) {
 	if s.Protocol() == FloodSubID {
 		p.awaitOrder(before)
 	}
-	err := p.readLoop(in)
+	rpcs, err := p.readLoop(in)
 	p.mu.Lock()
 	delete(p.inbound, in)
+	if s.Protocol() == FloodSubID && errors.Is(err, io.EOF) {
+		p.habit.inbound(rpcs)
+	}
 	p.mu.Unlock()
 	if errors.Is(err, io.EOF) {
 		_ = s.Close()
@@ -125,7 +128,8 @@ func (p *Peer) awaitOrder(before <-chan struct{}) {
 	}
 }
 
-func (p *Peer) readLoop(in *inbound) error {
+// readLoop handles a stream's RPCs until it ends, and returns how many it had.
+func (p *Peer) readLoop(in *inbound) (rpcs int, err error) {
 	ps := p.ps
 	fr := newFrameReader(in.s, ps.cfg.MaxMessageSize, func(waiting bool) {
 		in.begun.Store(waiting)
@@ -142,8 +146,9 @@ func (p *Peer) readLoop(in *inbound) error {
 			if errors.Is(err, errFrameTooLong) || errors.Is(err, errFramePrefix) {
 				p.badFrame()
 			}
-			return err
+			return rpcs, err
 		}
+		rpcs++
 		if f == nil {
 			continue
 		}
@@ -154,7 +159,7 @@ func (p *Peer) readLoop(in *inbound) error {
 		rd.rpc.Reset()
 		f.release()
 		if err != nil {
-			return err
+			return rpcs, err
 		}
 	}
 }

@@ -238,11 +238,12 @@ func (ps *PubSub) leaveTopic(now time.Time, t *topicState) {
 	t.wanted.Store(false)
 	ps.joinedList = slices.DeleteFunc(ps.joinedList, func(s string) bool { return s == t.name })
 	ps.storeJoined()
+	ps.mesh.leave(now, t.name)
+	ps.trace.leave(t.name)
+	ps.act(now) // PRUNE before UNSUBSCRIBE: see batchWriter.write
 	for _, p := range ps.peers {
 		p.SendSubscriptions([]string{t.name}, false)
 	}
-	ps.mesh.leave(now, t.name)
-	ps.trace.leave(t.name)
 	if ps.disc != nil {
 		ps.disc.leave(t.name)
 	}

@@ -26,7 +26,7 @@ const (
 func (p *Peer) run(ctx context.Context) {
 	attempts, since := 0, p.ps.now()
 	for ctx.Err() == nil && !p.draining.Load() {
-		s, err := p.ps.openStream(ctx, p.id)
+		s, err := p.ps.openStream(ctx, p.id, p.ps.cfg.Protocols...)
 		if err == nil {
 			err = p.serve(ctx, s)
 		}
@@ -89,21 +89,28 @@ func (p *Peer) mayRetry() {
 	}
 }
 
-// serve writes to an outbound stream until it fails.
+// serve tells the router that the peer can be sent to, and sends what there is
+// until that fails.
 func (p *Peer) serve(ctx context.Context, s network.Stream) error {
 	p.stats.opens.Add(1)
-	p.mu.Lock()
-	p.out.reopened()
-	p.stream, p.proto = s, s.Protocol()
-	p.mu.Unlock()
-	// Topics that we join from here on are announced to all peers; those
-	// before are in the hello. One may be in both, none in neither.
-	p.SendSubscriptions(p.ps.topicsIn(), true)
+	p.setStream(s)
+	p.hello()
 	p.ps.peerOpened(p, s)
 	p.mu.Lock()
 	close(p.ready)
 	p.mu.Unlock()
 
+	err := p.serveStreams(ctx, s)
+
+	p.mu.Lock()
+	p.stream, p.proto, p.ready = nil, "", make(chan struct{})
+	p.mu.Unlock()
+	p.ps.peerClosed(p)
+	return err
+}
+
+// serveStream writes to a stream until it fails or the peer ends it.
+func (p *Peer) serveStream(ctx context.Context, s network.Stream) error {
 	gone := make(chan struct{})
 	p.ps.wg.Go(func() {
 		defer close(gone)
@@ -117,15 +124,13 @@ func (p *Peer) serve(ctx context.Context, s network.Stream) error {
 	err := p.writeLoop(ctx, s, gone)
 	_ = s.Reset()
 	<-gone
-
-	p.mu.Lock()
-	p.stream, p.proto, p.ready = nil, "", make(chan struct{})
-	p.mu.Unlock()
-	p.ps.peerClosed(p)
 	return err
 }
 
-var errStreamGone = errors.New("pubsub: stream closed by the peer")
+var (
+	errStreamGone = errors.New("pubsub: stream closed by the peer")
+	errStreamDone = errors.New("pubsub: stream closed by us")
+)
 
 func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
 	turn := &bulkTurn{gate: p.ps.bulkWrites, slow: p.bulkSlow}
@@ -140,11 +145,17 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 	defer w.idle()
 	defer p.writeSince.Store(0)
 	var b batch
+	unproven := p.unprovenHabit()
 	for greeted := false; ; greeted = true {
 		b.reset()
 		onlyBulk, hasBulk := p.takeBatch(&b, turn.may())
 		switch {
 		case !b.empty():
+			if unproven && !greeted {
+				if err := p.writeFirst(w, &b); err != nil {
+					return err
+				}
+			}
 			if err := p.writeBatch(w, turn, &b); err != nil {
 				return err
 			}
@@ -174,6 +185,7 @@ func (p *Peer) writeLoop(ctx context.Context, s network.Stream, gone <-chan stru
 
 func (p *Peer) writeBatch(w *batchWriter, turn *bulkTurn, b *batch) error {
 	w.tap = p.ps.sendTap(p)
+	p.keep(b)
 	err := w.write(b)
 	turn.done(b.bulk)
 	p.sent(w, b)
@@ -202,6 +214,11 @@ func (p *Peer) awaitWork(ctx context.Context, turn *bulkTurn, onlyBulk bool, gon
 // finish ends a stream after everything was written. The peer closes its end
 // when it has read it all.
 func (p *Peer) finish(ctx context.Context, s network.Stream, gone <-chan struct{}) error {
+	select {
+	case <-gone:
+		return errStreamGone
+	default:
+	}
 	if err := s.CloseWrite(); err != nil {
 		return err
 	}
@@ -209,7 +226,7 @@ func (p *Peer) finish(ctx context.Context, s network.Stream, gone <-chan struct{
 	case <-gone:
 	case <-ctx.Done():
 	}
-	return errStreamGone
+	return errStreamDone
 }
 
 // takeBatch fills a batch with what is to be written next. It reports whether

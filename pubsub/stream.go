@@ -146,18 +146,40 @@ type batchWriter struct {
 	buf      *[]byte
 	rpcs     int // written by the last call of write
 	bytes    int
+	limit    int  // most bytes of an RPC with more than one entry; 0 for those of control and messages
+	each     bool // write each RPC in a call of its own
 	ctl      wire.Control
 	body     []byte
 }
 
-// write writes a batch.
+// atMost returns what bounds an RPC, n being its bound on any stream.
+func (w *batchWriter) atMost(n int) int {
+	if w.limit > 0 {
+		return min(n, w.limit)
+	}
+	return n
+}
+
+// write writes a batch. Where it ends a subscription, PRUNE goes in an RPC
+// before that: of one RPC rust-libp2p handles the subscriptions first, and who
+// leaves a topic while in its mesh is kept out of it for a minute, whatever
+// the PRUNE says.
 func (w *batchWriter) write(b *batch) error {
 	w.rpcs, w.bytes = 0, 0
 	if w.buf == nil {
 		w.buf = batchBuffers.Get().(*[]byte)
 	}
+	for b.leaves() && len(b.prunes) > 0 {
+		w.appendPrunes(b)
+		if err := w.flushEach(); err != nil {
+			return err
+		}
+	}
 	for len(b.subs) > 0 || b.hasControl() {
 		w.appendState(b)
+		if err := w.flushEach(); err != nil {
+			return err
+		}
 	}
 	if err := w.appendMessages(b.msgs); err != nil {
 		return err
@@ -196,6 +218,23 @@ func (w *batchWriter) greet() error {
 	return err
 }
 
+// flushEach ends a call of Write where each RPC is to have its own.
+func (w *batchWriter) flushEach() error {
+	if !w.each {
+		return nil
+	}
+	return w.flush()
+}
+
+// appendPrunes appends one RPC of PRUNEs and takes them out of the batch.
+func (w *batchWriter) appendPrunes(b *batch) {
+	only := batch{prunes: b.prunes}
+	w.takeControl(&only, w.atMost(rpcControlBytes))
+	b.prunes = only.prunes
+	w.body = w.ctl.AppendControl(w.body[:0])
+	w.appendRPC(w.body)
+}
+
 // appendState appends one RPC of subscriptions and control, and takes what it
 // holds out of the batch.
 func (w *batchWriter) appendState(b *batch) {
@@ -203,14 +242,14 @@ func (w *batchWriter) appendState(b *batch) {
 	n := 0
 	for n < len(b.subs) && n < rpcSubscriptions {
 		s := b.subs[n]
-		if n > 0 && len(w.body)+wire.SubscriptionSize(len(s.topic)) > rpcControlBytes {
+		if n > 0 && len(w.body)+wire.SubscriptionSize(len(s.topic)) > w.atMost(rpcControlBytes) {
 			break
 		}
 		w.body = wire.AppendSubscription(w.body, s.topic, s.in)
 		n++
 	}
 	b.subs = b.subs[n:]
-	w.takeControl(b, rpcControlBytes-len(w.body))
+	w.takeControl(b, w.atMost(rpcControlBytes)-len(w.body))
 	w.body = w.ctl.AppendControl(w.body)
 	w.appendRPC(w.body)
 }
@@ -236,7 +275,7 @@ const controlEntry = 16
 // at least one if there is any and nothing else is in the RPC.
 func (w *batchWriter) takeControl(b *batch, room int) {
 	w.ctl = wire.Control{}
-	first := room == rpcControlBytes
+	first := room == w.atMost(rpcControlBytes)
 	fits := func(size int) bool {
 		if room < size && !first {
 			return false
@@ -302,13 +341,16 @@ func pruneBytes(p *wire.OutPrune) int {
 func (w *batchWriter) appendMessages(items []item) error {
 	for len(items) > 0 {
 		n, size := 1, items[0].msg.enc.size()
-		for n < len(items) && n < rpcMessages && size+items[n].msg.enc.size() <= rpcBytes {
+		for n < len(items) && n < rpcMessages && size+items[n].msg.enc.size() <= w.atMost(rpcBytes) {
 			size += items[n].msg.enc.size()
 			n++
 		}
 		if w.tap != nil {
 			w.appendTapped(items[:n])
 		} else if err := w.appendGroup(items[:n], size); err != nil {
+			return err
+		}
+		if err := w.flushEach(); err != nil {
 			return err
 		}
 		items = items[n:]
