@@ -29,6 +29,7 @@ type implementation struct {
 	noAnon    string // why it has no StrictNoSign
 	noReturn  string // why a mesh with it does not form again soon
 	noRegraft string // why others cannot return to its mesh as soon as we can
+	noForeign string // why it cannot return to the mesh of an implementation that is not ours
 	maxFlood  int    // floodsub's limit of bytes for an RPC, if it has one
 }
 
@@ -40,6 +41,7 @@ var (
 		name: "rust", file: "rust-pubsub",
 		floodSign: "lax", maxFlood: 2048,
 		noRegraft: "it backs off for a minute from a peer that unsubscribes before it prunes",
+		noForeign: "go-libp2p-pubsub does not have it in its mesh again within the test's time; measured without us",
 	}
 	py = implementation{
 		name: "py", file: "py-pubsub",
