@@ -12,9 +12,14 @@ type clock struct {
 	start time.Time // with a monotonic reading
 }
 
+// roundingMillis is what is lost at most when times are cut to milliseconds: one
+// of the store's time at the last commit, one of what has passed since. The
+// clock is advanced by it, so that no lifetime grows.
+const roundingMillis = 2
+
 // resume returns the clock of a store that stood at c when it last committed.
 func resume(c cursor, now time.Time) clock {
-	return clock{base: c.time + max(0, now.UnixMilli()-c.wall), start: now}
+	return clock{base: c.time + max(0, now.UnixMilli()-c.wall) + roundingMillis, start: now}
 }
 
 // begin returns the clock of a new store: it begins with the wall clock.

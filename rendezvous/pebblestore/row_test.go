@@ -81,8 +81,9 @@ func TestClock(t *testing.T) {
 	} {
 		now := stop.Add(tc.wall)
 		c := resume(at, now)
-		if left := c.when(expires).Sub(now).Round(time.Millisecond); left != tc.left {
-			t.Errorf("%s: %v left, want %v", tc.name, left, tc.left)
+		want := tc.left - roundingMillis*time.Millisecond
+		if left := c.when(expires).Sub(now).Round(time.Millisecond); left != want {
+			t.Errorf("%s: %v left, want %v", tc.name, left, want)
 		}
 		if got := c.at(c.when(expires)); got != expires {
 			t.Errorf("%s: %d back and forth is %d", tc.name, expires, got)
