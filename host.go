@@ -3,7 +3,6 @@ package muster
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -57,9 +56,6 @@ type HostConfig struct {
 
 	// Gater, if not nil, decides which connections may be made.
 	Gater connmgr.ConnectionGater
-
-	// Logger is reserved for the host's own reports. If nil, they are dropped.
-	Logger *slog.Logger
 }
 
 // NewHost assembles a small go-libp2p host: swarm, TCP, Noise and TLS 1.3,

@@ -3,6 +3,7 @@ package rdv
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -97,10 +98,7 @@ func (c *Client) Do(ctx context.Context, method, addr, token string, header http
 	}
 	s := &session{
 		client: c, method: method, token: token, url: u, header: header,
-		spaces: cmpOr(c.AddrSpaces, DefaultSpaces), log: c.Logger,
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+		spaces: cmp.Or(c.AddrSpaces, DefaultSpaces), log: orDiscard(c.Logger),
 	}
 	conn, resp, err := s.run(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -108,13 +106,6 @@ func (c *Client) Do(ctx context.Context, method, addr, token string, header http
 		err = fmt.Errorf("rdv: %s: %w", s.phase, context.Cause(ctx))
 	}
 	return conn, resp, err
-}
-
-func cmpOr(s, otherwise AddrSpace) AddrSpace {
-	if s == SpaceInvalid {
-		return otherwise
-	}
-	return s
 }
 
 // A session is one Do.
