@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// CheckTimeout is how long a part may take to say that it is ready.
+const CheckTimeout = 2 * time.Second
+
+// Readiness is what /readyz tells in JSON.
+type Readiness struct {
+	Ready bool `json:"ready"`
+
+	// Failing has the error of each part that is not ready. Without the token
+	// of a server that wants one, it is empty.
+	Failing map[string]string `json:"failing,omitempty"`
+	Parts   []string          `json:"parts,omitempty"` // that were asked
+}
+
+var errStillRunning = errors.New("the previous check has not ended")
+
+// A check asks one part, once at a time: a part that hangs holds one
+// goroutine, however often it is asked.
+type check struct {
+	name string
+	ask  func(context.Context) error
+	busy atomic.Bool
+}
+
+func newChecks(m map[string]func(context.Context) error) []*check {
+	var cs []*check
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		cs = append(cs, &check{name: name, ask: m[name]})
+	}
+	return cs
+}
+
+func (c *check) run(ctx context.Context) error {
+	if !c.busy.CompareAndSwap(false, true) {
+		return errStillRunning
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer c.busy.Store(false)
+		done <- guarded(func() error { return c.ask(ctx) })
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// guarded returns a panic of f as an error: a broken part is not ready, and
+// the rest goes on.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
+}
+
+// ready asks all parts at once.
+func (s *Server) ready(ctx context.Context) Readiness {
+	ctx, cancel := context.WithTimeout(ctx, CheckTimeout)
+	defer cancel()
+	r := Readiness{Ready: true}
+	errs := make([]error, len(s.checks))
+	var wg sync.WaitGroup
+	for i, c := range s.checks {
+		r.Parts = append(r.Parts, c.name)
+		wg.Go(func() { errs[i] = c.run(ctx) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if r.Failing == nil {
+			r.Failing = map[string]string{}
+		}
+		r.Ready, r.Failing[s.checks[i].name] = false, err.Error()
+	}
+	return r
+}
+
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	got := s.ready(r.Context())
+	if !s.guard.authorized(r) {
+		got = Readiness{Ready: got.Ready}
+	}
+	code := http.StatusOK
+	if !got.Ready {
+		code = unavailable
+	}
+	if r.URL.Query().Get("format") == "json" || strings.Contains(r.Header.Get("Accept"), jsonType) {
+		writeJSON(w, code, got)
+		return
+	}
+	writeText(w, code, got.text())
+}
+
+func (r Readiness) text() string {
+	if r.Ready {
+		return "ok\n"
+	}
+	var b strings.Builder
+	b.WriteString("not ready\n")
+	for _, name := range slices.Sorted(maps.Keys(r.Failing)) {
+		fmt.Fprintf(&b, "%s: %s\n", name, r.Failing[name])
+	}
+	return b.String()
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil { // a NaN from a source
+		writeText(w, http.StatusInternalServerError, err.Error()+"\n")
+		return
+	}
+	w.Header().Set("Content-Type", jsonType)
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n')) // the client's loss
+}
