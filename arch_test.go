@@ -28,6 +28,7 @@ var layers = map[string]int{
 	"pubsub/pb":              0,
 	"pubsub/timecache":       0,
 	"pubsub/wire":            0,
+	"ticket":                 0,
 	"internal/simnet":        0,
 	"internal/groupcommit":   0,
 	"discv5":                 1,
