@@ -34,6 +34,7 @@ var layers = map[string]int{
 	"rendezvous":             1,
 	"rdv":                    1,
 	"pubsub":                 1,
+	"access":                 1,
 	"rendezvous/pebblestore": 2,
 	"rendezvous/pgstore":     2,
 	"rendezvous/storetest":   2,
