@@ -36,6 +36,7 @@ var layers = map[string]int{
 	"rdv":                    1,
 	"pubsub":                 1,
 	"admin":                  1,
+	"access":                 1,
 	"rendezvous/pebblestore": 2,
 	"rendezvous/pgstore":     2,
 	"rendezvous/storetest":   2,

@@ -1,0 +1,383 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config configures a Gate. The zero Config is a gate that lets nobody relay.
+type Config struct {
+	Policy Policy
+
+	// Minter believes and makes the tokens of meetings. If nil, there are none.
+	Minter *Minter
+
+	// Tokens are the issued ones. If nil, there are none.
+	Tokens *Tokens
+
+	// Usage counts what is relayed. If nil, it is counted from zero at the start.
+	Usage *Usage
+
+	// Registered, if not nil, reports whether a peer is registered here under a
+	// name; mode ByName needs it.
+	Registered func(name string, id peer.ID) bool
+
+	// Hook, if not nil, has the last word on who is not refused without it, but
+	// for minted tokens: it was asked when they were minted.
+	Hook *Hook
+
+	// Logger is told of refusals at level debug. If nil, nobody is.
+	Logger *slog.Logger
+
+	// Registerer, if not nil, gets the metrics muster_access_*.
+	Registerer prometheus.Registerer
+
+	// now is the clock; tests set it.
+	now func() time.Time
+}
+
+// A Gate decides. Its methods may be called by several goroutines at once.
+// Errors wrap ErrUnauthorized, ErrForbidden or ErrUnavailable.
+type Gate struct {
+	cfg    Config
+	policy atomic.Pointer[Policy]
+	stats  metrics
+}
+
+// NewGate returns a gate.
+func NewGate(cfg Config) (*Gate, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.now == nil {
+		cfg.now = time.Now
+	}
+	if cfg.Usage == nil {
+		cfg.Usage = NewUsage()
+	}
+	g := &Gate{cfg: cfg}
+	if err := g.SetPolicy(cfg.Policy); err != nil {
+		return nil, err
+	}
+	return g, g.stats.register(cfg.Registerer, g)
+}
+
+// SetPolicy changes what is allowed, for requests from now on. Pairs that are
+// relayed go on.
+func (g *Gate) SetPolicy(p Policy) error {
+	if err := p.validate(); err != nil {
+		return err
+	}
+	if p.Relay == ByName && g.cfg.Registered == nil {
+		return fmt.Errorf("access: mode %s without a rendezvous point", ByName)
+	}
+	g.policy.Store(&p)
+	return nil
+}
+
+// Policy returns what is allowed now. Its lists must not be changed.
+func (g *Gate) Policy() Policy { return *g.policy.Load() }
+
+// A Grant is who pays for a pair.
+type Grant struct {
+	account Account
+	session string // a minted token that nobody pays for, by its hash
+}
+
+// A RelayRequest is what a relay knows of who asks: no peer, since rdv has
+// none.
+type RelayRequest struct {
+	Token  string     // of the meeting
+	Bearer string     // of the header Authorization, empty if there is none
+	Remote netip.Addr // as observed
+}
+
+// Relay decides on a request to be introduced and relayed.
+func (g *Gate) Relay(ctx context.Context, r RelayRequest) (Grant, error) {
+	grant, err := g.relay(ctx, r)
+	return grant, g.note("relay", err)
+}
+
+func (g *Gate) relay(ctx context.Context, r RelayRequest) (Grant, error) {
+	p, now := g.policy.Load(), g.cfg.now()
+	if p.Relay == Closed {
+		return Grant{}, fmt.Errorf("%w: the relay is closed", ErrForbidden)
+	}
+	grant, err := g.minted(now, r.Token, r.Bearer)
+	if err == nil || errors.Is(err, ErrForbidden) {
+		return grant, err
+	}
+	tok, err := g.issued(now, r.Bearer, Relay, "")
+	grant = grantOf(tok)
+	if p.Relay == OpenToEach && errors.Is(err, ErrUnauthorized) {
+		err = nil
+	}
+	return grant, g.ask(ctx, err, Question{Op: "relay", Remote: r.Remote, Token: r.Bearer})
+}
+
+// Payer returns who pays for a request that Relay has let in.
+func (g *Gate) Payer(r RelayRequest) Grant {
+	now := g.cfg.now()
+	if grant, err := g.minted(now, r.Token, r.Bearer); err == nil {
+		return grant
+	}
+	tok, _ := g.issued(now, r.Bearer, Relay, "")
+	return grantOf(tok)
+}
+
+// minted looks for a minted token, in the path or in the header.
+func (g *Gate) minted(now time.Time, tokens ...string) (Grant, error) {
+	err := ErrUnauthorized
+	if g.cfg.Minter == nil {
+		return Grant{}, err
+	}
+	for _, t := range tokens {
+		payer, terr := g.cfg.Minter.open(now, t)
+		if errors.Is(terr, ErrUnauthorized) {
+			continue
+		}
+		if terr != nil {
+			err = terr
+			continue
+		}
+		grant := Grant{account: payer}
+		if payer == (Account{}) {
+			grant.session = Short(t) + Short("session "+t)
+			return grant, nil
+		}
+		tok := g.token(now, payer)
+		if tok == nil {
+			return Grant{}, fmt.Errorf("%w: who paid for it is gone", ErrForbidden)
+		}
+		return grant, g.usable(now, tok, "")
+	}
+	return Grant{}, err
+}
+
+func (g *Gate) token(now time.Time, id Account) *Token {
+	if g.cfg.Tokens == nil {
+		return nil
+	}
+	return g.cfg.Tokens.account(now, id)
+}
+
+// issued returns the issued token with a text, if it is good for the scope.
+func (g *Gate) issued(now time.Time, text string, scope Scope, id peer.ID) (*Token, error) {
+	if text == "" || g.cfg.Tokens == nil {
+		return nil, fmt.Errorf("%w: there is none", ErrUnauthorized)
+	}
+	tok := g.cfg.Tokens.find(now, text)
+	if tok == nil {
+		return nil, fmt.Errorf("%w: it is not known", ErrUnauthorized)
+	}
+	// Who may be reached has to be relayed for.
+	if !slices.Contains(tok.Scopes, scope) && (scope != Relay || !slices.Contains(tok.Scopes, Reach)) {
+		return nil, fmt.Errorf("%w: the token is not for %s", ErrForbidden, scope)
+	}
+	return tok, g.usable(now, tok, id)
+}
+
+// usable says whether a known token may be used now.
+func (g *Gate) usable(now time.Time, tok *Token, id peer.ID) error {
+	switch {
+	case !tok.Expires.IsZero() && !now.Before(tok.Expires):
+		return errExpired
+	case tok.Peer != "" && id != "" && id != tok.Peer:
+		return fmt.Errorf("%w: the token is another peer's", ErrForbidden)
+	case tok.Bytes > 0 && g.cfg.Usage.Bytes(tok.ID) >= tok.Bytes:
+		g.stats.exhausted.Add(1)
+		return fmt.Errorf("%w: the token's quota is used up", ErrForbidden)
+	default:
+		return nil
+	}
+}
+
+func grantOf(tok *Token) Grant {
+	if tok == nil {
+		return Grant{}
+	}
+	a, _ := ParseAccount(tok.ID) // was read as one
+	return Grant{account: a}
+}
+
+// Reach decides on a peer that wants to be reached, or to invite another one.
+// The callee is whom it invites, empty if it is itself the callee.
+func (g *Gate) Reach(ctx context.Context, id, callee peer.ID, token string) (Grant, error) {
+	grant, err := g.reach(ctx, id, callee, token)
+	return grant, g.note("reach", err)
+}
+
+func (g *Gate) reach(ctx context.Context, id, callee peer.ID, token string) (Grant, error) {
+	p := g.policy.Load()
+	switch {
+	case p.Relay == Closed:
+		return Grant{}, fmt.Errorf("%w: the relay is closed", ErrForbidden)
+	case slices.Contains(p.Banned, id):
+		return Grant{}, fmt.Errorf("%w: the peer is banned", ErrForbidden)
+	}
+	tok, err := g.issued(g.cfg.now(), token, Reach, id)
+	grant := grantOf(tok)
+	if errors.Is(err, ErrUnauthorized) && (p.Relay == OpenToEach || p.Relay == ByName && g.named(p, id, callee)) {
+		err = nil
+	}
+	return grant, g.ask(ctx, err, Question{Op: "reach", Peer: id, Token: token})
+}
+
+// named reports whether one of the peers is registered under a name that is
+// relayed for: who is invited speaks for who invites, since a caller has no
+// name as a rule.
+func (g *Gate) named(p *Policy, ids ...peer.ID) bool {
+	for _, id := range ids {
+		if id != "" && slices.ContainsFunc(p.RelayNames, func(n string) bool { return g.cfg.Registered(n, id) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// Mint returns a token for a meeting that the grant pays for, empty if there
+// is no minter.
+func (g *Gate) Mint(grant Grant, ttl time.Duration) string {
+	if g.cfg.Minter == nil {
+		return ""
+	}
+	g.stats.minted.Add(1)
+	return g.cfg.Minter.MintFor(g.cfg.now(), ttl, grant.account)
+}
+
+// Register decides whether a peer may register a name, Discover whether it may
+// list one; an empty name is all of them.
+func (g *Gate) Register(ctx context.Context, id peer.ID, remote netip.Addr, name string) error {
+	return g.note("register", g.register(ctx, id, remote, name))
+}
+
+func (g *Gate) register(ctx context.Context, id peer.ID, remote netip.Addr, name string) error {
+	p := g.policy.Load()
+	if slices.Contains(p.Banned, id) {
+		return fmt.Errorf("%w: the peer is banned", ErrForbidden)
+	}
+	listed := len(p.RegisterNames) == 0 || matches(p.RegisterNames, name)
+	if p.RegisterByToken || !listed {
+		if !g.tokenRegisters(id, name, listed) {
+			return fmt.Errorf("%w: the name is not served", ErrForbidden)
+		}
+	}
+	return g.ask(ctx, nil, Question{Op: "register", Peer: id, Remote: remote, Namespace: name})
+}
+
+// tokenRegisters reports whether a token of the peer covers the name: one of
+// those that it names or, if it names none, one that is listed.
+func (g *Gate) tokenRegisters(id peer.ID, name string, listed bool) bool {
+	if g.cfg.Tokens == nil {
+		return false
+	}
+	now := g.cfg.now()
+	return g.cfg.Tokens.any(now, func(t *Token) bool {
+		if t.Peer != id || !slices.Contains(t.Scopes, Rendezvous) || (!t.Expires.IsZero() && !now.Before(t.Expires)) {
+			return false
+		}
+		return matches(t.Namespaces, name) || len(t.Namespaces) == 0 && listed
+	})
+}
+
+// Discover decides whether a peer may list a name; an empty name is all.
+func (g *Gate) Discover(_ context.Context, id peer.ID, name string) error {
+	return g.note("discover", g.discover(id, name))
+}
+
+func (g *Gate) discover(id peer.ID, name string) error {
+	p := g.policy.Load()
+	switch {
+	case slices.Contains(p.Banned, id):
+		return fmt.Errorf("%w: the peer is banned", ErrForbidden)
+	case name == "" || len(p.RegisterNames) == 0 || matches(p.RegisterNames, name) || g.tokenRegisters(id, name, false):
+		return nil
+	default:
+		return fmt.Errorf("%w: the name is not served", ErrForbidden)
+	}
+}
+
+// Admin decides on a bearer token for the admin page.
+func (g *Gate) Admin(token string) error {
+	_, err := g.issued(g.cfg.now(), token, Admin, "")
+	return g.note("admin", err)
+}
+
+// ask puts to the hook what is not refused, or only for want of a known token.
+func (g *Gate) ask(ctx context.Context, err error, q Question) error {
+	if g.cfg.Hook == nil || (err != nil && !errors.Is(err, ErrUnauthorized)) {
+		return err
+	}
+	if err != nil && q.Token == "" {
+		return err // nothing that the hook could know
+	}
+	return g.cfg.Hook.Ask(ctx, q)
+}
+
+// Charge counts n bytes that were relayed for a pair, and returns ErrForbidden
+// when a quota is used up: the pair is to be ended. Those that pay twice pay
+// once.
+func (g *Gate) Charge(n int64, grants ...Grant) error {
+	var err error
+	for i, gr := range grants {
+		if slices.Contains(grants[:i], gr) {
+			continue
+		}
+		err = errors.Join(err, g.charge(n, gr))
+	}
+	return err
+}
+
+func (g *Gate) charge(n int64, gr Grant) error {
+	limit, name := int64(0), ""
+	switch {
+	case gr.account != (Account{}):
+		tok := g.token(g.cfg.now(), gr.account)
+		if tok == nil {
+			return fmt.Errorf("%w: the token was revoked", ErrForbidden)
+		}
+		limit, name = tok.Bytes, tok.ID
+	case gr.session != "":
+		limit, name = g.policy.Load().SessionBytes, gr.session
+		if limit == 0 {
+			return nil
+		}
+	default:
+		return nil
+	}
+	if used := g.cfg.Usage.add(name, n); limit > 0 && used > limit {
+		g.stats.exhausted.Add(1)
+		return fmt.Errorf("%w: the quota is used up", ErrForbidden)
+	}
+	return nil
+}
+
+// note counts and logs a decision.
+func (g *Gate) note(op string, err error) error {
+	g.stats.count(op, err)
+	if err != nil {
+		g.cfg.Logger.Debug("refused", "op", op, "err", err)
+	}
+	return err
+}
+
+// Health returns nil, or what of the gate does not work.
+func (g *Gate) Health() error {
+	var err error
+	if g.cfg.Tokens != nil {
+		err = g.cfg.Tokens.Health()
+	}
+	if g.cfg.Hook != nil {
+		err = errors.Join(err, g.cfg.Hook.Health())
+	}
+	return err
+}

@@ -1,0 +1,115 @@
+package access
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"sync"
+)
+
+// maxUsage bounds the accounts and sessions that are counted, and maxUsageFile
+// what is read of them. Past it the fuller half is kept: what was little used
+// is forgotten first.
+const (
+	maxUsage     = 65536
+	maxUsageFile = 8 << 20
+)
+
+// Usage counts bytes by token. It may be used by several goroutines at once.
+type Usage struct {
+	file string // empty: not kept
+
+	mu      sync.Mutex // guards the following
+	bytes   map[string]int64
+	changed bool
+}
+
+// NewUsage returns counters that are not kept.
+func NewUsage() *Usage { return &Usage{bytes: make(map[string]int64)} }
+
+// OpenUsage returns the counters that are kept in a file, which is made by
+// Save. Between two calls of Save a crash forgets what was counted.
+func OpenUsage(file string) (*Usage, error) {
+	u := NewUsage()
+	u.file = file
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return u, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("access: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, maxUsageFile))
+	if err == nil {
+		err = json.Unmarshal(b, &u.bytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("access: usage %s is damaged: %w", file, err)
+	}
+	if u.bytes == nil {
+		u.bytes = make(map[string]int64)
+	}
+	return u, nil
+}
+
+// Bytes returns what was counted for the token with an ID.
+func (u *Usage) Bytes(id string) int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bytes[id]
+}
+
+func (u *Usage) add(id string, n int64) int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, ok := u.bytes[id]; !ok && len(u.bytes) >= maxUsage {
+		u.shrinkLocked()
+	}
+	u.bytes[id] += n
+	u.changed = true
+	return u.bytes[id]
+}
+
+// shrinkLocked forgets what is below the mean, and everything if that is
+// nothing.
+func (u *Usage) shrinkLocked() {
+	var sum int64
+	for _, n := range u.bytes {
+		sum += n / maxUsage
+	}
+	maps.DeleteFunc(u.bytes, func(_ string, n int64) bool { return n <= sum })
+}
+
+// Save writes the counters of issued tokens to the file, if they have changed.
+// Those of sessions end with the process.
+func (u *Usage) Save() error {
+	u.mu.Lock()
+	kept := make(map[string]int64)
+	for id, n := range u.bytes {
+		if _, err := ParseAccount(id); err == nil {
+			kept[id] = n
+		}
+	}
+	changed := u.changed && u.file != ""
+	u.changed = false
+	u.mu.Unlock()
+	if !changed {
+		return nil
+	}
+	b, err := json.Marshal(kept)
+	if err == nil {
+		err = WriteFile(u.file, b)
+	}
+	if err != nil {
+		u.mu.Lock()
+		u.changed = true
+		u.mu.Unlock()
+		return fmt.Errorf("access: save usage: %w", err)
+	}
+	return nil
+}
