@@ -13,7 +13,7 @@ const (
 	MaxSubscribers = 16
 
 	interval    = time.Second
-	historyLen  = 600             // ten minutes of the charts' numbers: some 80 KB
+	historyLen  = 600             // ten minutes of the charts' numbers: some 100 KB
 	eventQueue  = 4               // events that a reader may be behind before it is dropped
 	eventTime   = 5 * time.Second // to write one
 	eventsRetry = "retry: 2000\n\n"
@@ -23,6 +23,7 @@ const (
 var columns = [...]string{
 	"time", "registrations", "register", "discover", "unregister", "waiting", "pairs", "relays",
 	"relayed_bytes", "direct_bytes", "nodes", "alive", "sessions", "mesh", "peers", "delivered", "conns",
+	"pairs_direct", "pairs_relayed",
 }
 
 // A sample is a snapshot's numbers for the charts, by columns.
@@ -37,6 +38,7 @@ func sampleOf(s *Snapshot) sample {
 	if r := s.Relay; r != nil {
 		v[5], v[6], v[7] = float64(r.Waiting), float64(r.Pairs), float64(r.Relays)
 		v[8], v[9] = float64(r.RelayedBytes), float64(r.DirectBytes)
+		v[17], v[18] = float64(r.PairsDirect), float64(r.PairsRelayed)
 	}
 	if d := s.Discv5; d != nil {
 		v[10], v[11], v[12] = float64(d.Nodes), float64(d.Alive), float64(d.Sessions)

@@ -23,7 +23,7 @@ const (
 // sheet, its own connections, and nothing inline, framed or foreign.
 // https://www.w3.org/TR/CSP3/
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
 // headers are of every answer. There is no Access-Control-Allow-Origin.
 var headers = map[string]string{

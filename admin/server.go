@@ -39,6 +39,7 @@ type Server struct {
 	checks   []*check
 	guard    *guard
 	hub      *hub
+	page     map[string]pageFile
 	profiles chan struct{} // a place for each profile at once
 	started  time.Time
 
@@ -68,6 +69,7 @@ func New(cfg Config) (*Server, error) {
 		metrics:  newMetrics(),
 		checks:   newChecks(cfg.Checks),
 		profiles: make(chan struct{}, maxProfiles),
+		page:     loadPage(),
 		started:  time.Now(),
 	}
 	if s.log == nil {
@@ -200,6 +202,8 @@ func (s *Server) Close() error {
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.servePage)
+	mux.HandleFunc("GET /page/", s.servePage)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{
