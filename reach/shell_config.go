@@ -1,0 +1,120 @@
+package reach
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/muster-p2p/muster/reach/wire"
+)
+
+// An Op is what somebody asks of a point.
+type Op uint8
+
+// The ops.
+const (
+	OpPark    Op = iota // to be kept as a callee
+	OpInvite            // to have a callee invited
+	OpReserve           // a token for a ticket
+	numOps
+)
+
+var opNames = [numOps]string{OpPark: "park", OpInvite: "invite", OpReserve: "reserve"}
+
+func (o Op) String() string {
+	if o >= numOps {
+		return "unknown"
+	}
+	return opNames[o]
+}
+
+// A Request is what the hooks of a [Config] decide about.
+type Request struct {
+	Op    Op
+	Peer  peer.ID // who asks; the connection has proved it
+	Token string  // its access token, empty if there is none
+
+	// Of OpInvite. CalleeToken is the access token with which the callee was
+	// parked; both are empty in Authorize if the callee is not here.
+	Callee      peer.ID
+	CalleeToken string
+}
+
+// Config configures a [Server].
+type Config struct {
+	// Servers are the URLs of the rdv servers at which those who are brought
+	// together meet, 1 to 4. One without a host, as "http://:8080/", is at
+	// whatever address the peer has reached the point by. Required.
+	Servers []string
+
+	// Mint returns a new rdv token, of the unreserved characters of RFC 3986
+	// and at most 128 of them. If nil, tokens are 128 random bits. It may be
+	// called by many at once; ctx has AuthorizeWait.
+	Mint func(ctx context.Context, r Request) (string, error)
+
+	// Authorize, if not nil, decides who may ask for what. Any error refuses,
+	// and the first 128 bytes of its text are told to who asks. It may be
+	// called by many at once; ctx has AuthorizeWait.
+	Authorize func(ctx context.Context, r Request) error
+
+	// Limits bound what strangers can have.
+	Limits Limits
+
+	// Registerer, if not nil, gets the metrics muster_reach_*.
+	Registerer prometheus.Registerer
+
+	// Logger gets the reports. If nil, they are dropped. Tokens are not logged.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.Limits = c.Limits.withDefaults()
+	if c.Mint == nil {
+		c.Mint = func(context.Context, Request) (string, error) { return strings.ToLower(rand.Text()), nil }
+	}
+	if c.Authorize == nil {
+		c.Authorize = func(context.Context, Request) error { return nil }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c *Config) validate() error {
+	if len(c.Servers) == 0 || len(c.Servers) > wire.MaxServers {
+		return fmt.Errorf("reach: %d servers, want 1 to %d", len(c.Servers), wire.MaxServers)
+	}
+	for _, s := range c.Servers {
+		u, ok := usableServer(s, pointHost{name: "point.example"})
+		if !ok && !localServer(s) || len(u) > wire.MaxServer || len(s) > wire.MaxServer {
+			return fmt.Errorf("reach: %q is not the URL of a server", s)
+		}
+	}
+	return nil
+}
+
+// localServer reports whether s is a URL that only peers nearby can use.
+func localServer(s string) bool {
+	_, ok := usableServer(s, pointHost{addr: loopback})
+	return ok
+}
+
+var errMint = errors.New("reach: the minted token is not an rdv token")
+
+// sayable cuts what an error says to what fits a message.
+func sayable(err error) string {
+	s := strings.ToValidUTF8(err.Error(), "")
+	for len(s) > wire.MaxText {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
+}

@@ -1,0 +1,276 @@
+package reach
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+
+	"github.com/muster-p2p/muster/reach/wire"
+)
+
+// maxDeciding bounds the invitations of all points that are being decided at a
+// time; of one too many the caller is told "busy".
+const maxDeciding = 32
+
+// connectWait bounds the dial to a point and the wait for its PARKED.
+const connectWait = 10 * time.Second
+
+// An Event says how the stream to a point fares.
+type Event struct {
+	Point  peer.ID
+	Parked bool          // it is there now, and the peer can be invited
+	Err    error         // why it is not there
+	Retry  time.Duration // when it is tried again, about
+}
+
+// Errors of an [Event].
+var (
+	// ErrReplaced says that another process with this identity has taken the
+	// place at the point.
+	ErrReplaced = errors.New("reach: another process with this identity listens at the point")
+
+	// ErrDrained says that the point is stopping.
+	ErrDrained = errors.New("reach: the point is stopping")
+
+	errSilent = errors.New("reach: the point is silent")
+)
+
+// Listen keeps a stream to each of the points, opened again whenever it ends,
+// until ctx ends, and then returns its error. Invitations go to
+// [ClientConfig.Invited].
+func (c *Client) Listen(ctx context.Context, points ...peer.AddrInfo) error {
+	if len(points) == 0 {
+		return ErrNoPoints
+	}
+	var wg sync.WaitGroup
+	for _, p := range points {
+		wg.Go(func() { c.listen(ctx, p) })
+	}
+	wg.Wait()
+	return ctx.Err()
+}
+
+// listen is Listen for one point.
+func (c *Client) listen(ctx context.Context, point peer.AddrInfo) {
+	news, done := c.addressEvents()
+	defer done()
+	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	var b backoff
+	for ctx.Err() == nil {
+		since, err := c.stay(ctx, point, news)
+		if ctx.Err() != nil {
+			return
+		}
+		var lasted time.Duration
+		if !since.IsZero() {
+			lasted = time.Since(since)
+		}
+		wait := b.next(endingOf(err), lasted, rng)
+		c.cfg.Logger.Debug("not parked", "point", point.ID, "err", err, "retry", wait)
+		c.changed(Event{Point: point.ID, Err: err, Retry: wait})
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-news:
+			b.woken()
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+func (c *Client) changed(e Event) {
+	if c.cfg.Changed != nil {
+		c.cfg.Changed(e)
+	}
+}
+
+func endingOf(err error) ending {
+	status := wire.OK
+	if e, ok := errors.AsType[*StatusError](err); ok {
+		status = e.Status
+	}
+	switch {
+	case errors.Is(err, ErrReplaced):
+		return endReplaced
+	case errors.Is(err, ErrDrained), status == wire.Unavailable:
+		return endDrained
+	case status == wire.Unauthorized:
+		return endDenied
+	default:
+		return endFailed
+	}
+}
+
+// addressEvents returns a channel that says when the host's addresses change.
+func (c *Client) addressEvents() (<-chan any, func()) {
+	sub, err := c.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.BufSize(4))
+	if err != nil {
+		c.cfg.Logger.Warn("address changes are not noticed", "err", err)
+		return nil, func() {}
+	}
+	return sub.Out(), func() { _ = sub.Close() }
+}
+
+// stay parks a stream and serves it until it ends. since is zero if it was not
+// parked.
+func (c *Client) stay(ctx context.Context, point peer.AddrInfo, news <-chan any) (since time.Time, err error) {
+	s, err := c.park(ctx, point)
+	if err != nil {
+		return time.Time{}, err
+	}
+	since = time.Now()
+	c.changed(Event{Point: point.ID, Parked: true})
+	l := &listening{c: c, s: s, point: point, heard: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.keepAlive(ctx, news) })
+	err = l.read(ctx)
+	cancel()
+	_ = s.Reset()
+	wg.Wait()
+	if l.silent {
+		// The connection is half-open: one more stream on it would hang, too.
+		_ = s.Conn().Close()
+		err = errSilent
+	}
+	return since, err
+}
+
+func (c *Client) park(ctx context.Context, point peer.AddrInfo) (*clientStream, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectWait)
+	defer cancel()
+	s, err := c.open(ctx, point)
+	if err != nil {
+		return nil, err
+	}
+	var a wire.Message
+	err = c.exchange(ctx, s, &wire.Message{Kind: wire.Park, Access: c.cfg.AccessToken}, &a)
+	switch {
+	case err != nil:
+	case a.Kind != wire.Parked:
+		err = wire.ErrMalformed
+	case a.Status != wire.OK:
+		err = &StatusError{Status: a.Status, Text: a.Text, Point: point.ID}
+	default:
+		return s, nil
+	}
+	_ = s.Reset()
+	if ctx.Err() != nil && s.Conn().Stat().Direction == network.DirOutbound {
+		_ = s.Conn().Close() // it has not answered in a long time
+	}
+	return nil, err
+}
+
+// listening is a parked stream at the callee.
+type listening struct {
+	c     *Client
+	s     *clientStream
+	point peer.AddrInfo
+
+	heard  chan struct{} // something has come; holds one
+	silent bool          // written before the stream is reset, read after
+}
+
+// read handles what the point sends until the stream ends.
+func (l *listening) read(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.s.Reset() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		var m wire.Message
+		if err := l.s.read(&m); err != nil {
+			return err
+		}
+		select {
+		case l.heard <- struct{}{}:
+		default:
+		}
+		switch m.Kind {
+		case wire.Invitation:
+			l.decide(ctx, &wg, m)
+		case wire.GoAway:
+			if m.Status == wire.Replaced {
+				return ErrReplaced
+			}
+			return ErrDrained
+		default: // a PONG, or what a later version may say
+		}
+	}
+}
+
+// decide has an invitation decided, and replies.
+func (l *listening) decide(ctx context.Context, wg *sync.WaitGroup, m wire.Message) {
+	reply := wire.Message{Kind: wire.Reply, Number: m.Number}
+	select {
+	case l.c.deciding <- struct{}{}:
+	default:
+		reply.Status = wire.Busy
+		_ = l.s.write(&reply) // an error ends the reading, too
+		return
+	}
+	wg.Go(func() {
+		defer func() { <-l.c.deciding }()
+		reply.Status = l.status(ctx, &m)
+		_ = l.s.write(&reply)
+	})
+}
+
+func (l *listening) status(ctx context.Context, m *wire.Message) wire.Status {
+	inv, err := invitation(m, l.point, l.s.Conn().RemoteMultiaddr())
+	if err == nil && inv.Peer == "" {
+		err = wire.ErrMalformed
+	}
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, ReplyWait)
+		defer cancel()
+		err = l.c.cfg.Invited(ctx, inv)
+	}
+	switch {
+	case err == nil:
+		return wire.OK
+	case errors.Is(err, ErrNoService):
+		return wire.NoService
+	case errors.Is(err, ErrBusy):
+		return wire.Busy
+	default:
+		l.c.cfg.Logger.Debug("invitation refused", "point", l.point.ID, "err", err)
+		return wire.Refused
+	}
+}
+
+// keepAlive pings, and resets the stream when nothing comes any more. When the
+// host's addresses change, it does not wait for the next ping to find out.
+func (l *listening) keepAlive(ctx context.Context, news <-chan any) {
+	ping := time.NewTicker(PingInterval)
+	defer ping.Stop()
+	dead := time.NewTimer(DeadAfter)
+	defer dead.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.heard:
+			dead.Reset(DeadAfter)
+			continue
+		case <-dead.C:
+			l.silent = true
+			_ = l.s.Reset()
+			return
+		case <-news:
+			dead.Reset(PingInterval)
+		case <-ping.C:
+		}
+		if err := l.s.write(&wire.Message{Kind: wire.Ping}); err != nil {
+			return // the reader ends, too
+		}
+	}
+}
