@@ -3,6 +3,7 @@ package muster
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -14,7 +15,6 @@ import (
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
-	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	basicconnmgr "github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -50,8 +50,16 @@ type HostConfig struct {
 	// If ConnsHigh is zero, DefaultConnsLow and DefaultConnsHigh are used.
 	ConnsLow, ConnsHigh int
 
-	// ResourceManager limits streams, connections and memory. If nil,
-	// go-libp2p's defaults scaled to this machine are used.
+	// MaxConns bounds the connections; past it new ones are refused. If zero,
+	// it is an eighth above ConnsHigh, so that trimming comes first.
+	MaxConns int
+
+	// Announce, if not empty, are the addresses that others are told in place of
+	// those that the host listens on.
+	Announce []ma.Multiaddr
+
+	// ResourceManager limits streams, connections and memory. If nil, limits
+	// that fit MaxConns connections are used.
 	ResourceManager network.ResourceManager
 
 	// Gater, if not nil, decides which connections may be made.
@@ -72,6 +80,9 @@ func NewHost(cfg HostConfig) (host.Host, error) {
 	}
 	if cfg.ConnsHigh == 0 {
 		cfg.ConnsLow, cfg.ConnsHigh = DefaultConnsLow, DefaultConnsHigh
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = cfg.ConnsHigh + cfg.ConnsHigh/8
 	}
 	h, err := assembleHost(cfg)
 	if err != nil {
@@ -107,7 +118,7 @@ func assembleHost(cfg HostConfig) (_ host.Host, err error) {
 
 	rm := cfg.ResourceManager
 	if rm == nil {
-		if rm, err = defaultResources(); err != nil {
+		if rm, err = newResources(cfg.MaxConns); err != nil {
 			return nil, err
 		}
 	}
@@ -142,12 +153,11 @@ func assembleHost(cfg HostConfig) (_ host.Host, err error) {
 			return nil, err
 		}
 	}
-	h, err := basichost.NewHost(sw, &basichost.HostOpts{
-		EventBus:    bus,
-		ConnManager: cm,
-		UserAgent:   cfg.UserAgent,
-		EnablePing:  true,
-	})
+	opts := &basichost.HostOpts{EventBus: bus, ConnManager: cm, UserAgent: cfg.UserAgent, EnablePing: true}
+	if len(cfg.Announce) > 0 {
+		opts.AddrsFactory = func([]ma.Multiaddr) []ma.Multiaddr { return slices.Clone(cfg.Announce) }
+	}
+	h, err := basichost.NewHost(sw, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -168,9 +178,4 @@ func newUpgrader(key crypto.PrivKey, rm network.ResourceManager, gater connmgr.C
 		return nil, err
 	}
 	return upgrader.New([]sec.SecureTransport{ns, ts}, muxers, nil, rm, gater)
-}
-
-func defaultResources() (network.ResourceManager, error) {
-	limits := rcmgr.DefaultLimits
-	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()))
 }

@@ -509,3 +509,34 @@ func ExampleTrustedProxies() {
 	fmt.Println(a, err)
 	// Output: 203.0.113.7:4711 <nil>
 }
+
+// TestRelayCharged: who pays is told of every byte, and an error of theirs ends
+// the pair.
+func TestRelayCharged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dc, d := pipeConn(rdv.DIAL, atHome)
+		ac, a := pipeConn(rdv.ACCEPT, "198.51.100.9:1")
+		errSpent := errors.New("spent")
+		result := make(chan relayResult, 1)
+		spent := 0
+		go func() {
+			n1, n2, err := new(rdv.Relayer).RelayCharged(t.Context(), ac, dc, dc, ac, func(n int) error {
+				if spent += n; spent > 100 {
+					return errSpent
+				}
+				return nil
+			})
+			result <- relayResult{n1: n1, n2: n2, err: err}
+		}()
+		go func() {
+			for range 3 {
+				_, _ = d.Write(make([]byte, 50))
+			}
+		}()
+		n, _ := io.Copy(io.Discard, a)
+		got := <-result
+		if !errors.Is(got.err, errSpent) || got.n1 != 150 || spent != 150 || n != 150 {
+			t.Errorf("%+v, charged %d, arrived %d", got, spent, n)
+		}
+	})
+}

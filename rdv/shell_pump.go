@@ -46,9 +46,17 @@ var (
 // Call [Relayer.Continue] first. To watch or limit the data, wrap r1 and r2
 // (io.TeeReader); it is then copied through a buffer of [Relayer.BufferSize].
 func (r *Relayer) Relay(ctx context.Context, w1, w2 io.WriteCloser, r1, r2 io.Reader) (n1, n2 int64, err error) {
+	return r.RelayCharged(ctx, w1, w2, r1, r2, nil)
+}
+
+// RelayCharged is [Relayer.Relay] that tells charge of each piece of n bytes
+// that was moved, at most 512 KiB, from both directions at once. An error of
+// charge ends the pair and is returned: a quota is used up. Unlike wrapping a
+// reader, it leaves the data in the kernel.
+func (r *Relayer) RelayCharged(ctx context.Context, w1, w2 io.WriteCloser, r1, r2 io.Reader, charge func(n int) error) (n1, n2 int64, err error) {
 	pace, release := r.newPace(w1, w2)
 	defer release()
-	p := &pump{r: r, pace: pace, writers: [2]io.WriteCloser{w1, w2}, begun: time.Now()}
+	p := &pump{r: r, pace: pace, charge: charge, writers: [2]io.WriteCloser{w1, w2}, begun: time.Now()}
 	dead := withDefault(r.WriteTimeout, DefaultWriteTimeout)
 	for _, w := range p.writers {
 		if err := setDeadTimeout(w, dead); err != nil {
@@ -83,6 +91,7 @@ type pump struct {
 	ctx     context.Context // ends the pair; its cause is the first error
 	cancel  context.CancelCauseFunc
 	pace    *pace
+	charge  func(n int) error // nil if nobody pays
 	writers [2]io.WriteCloser
 
 	begun   time.Time
@@ -198,6 +207,11 @@ func (p *pump) write(dir int, w io.Writer, b []byte) error {
 func (p *pump) progress(dir, n int) error {
 	p.moved[dir].Add(int64(n))
 	p.r.stats.bytes.Add(int64(n))
+	if p.charge != nil {
+		if err := p.charge(n); err != nil {
+			return err
+		}
+	}
 	err := p.pace.wait(p.ctx, n)
 	p.active.Store(int64(time.Since(p.begun))) // to wait for one's turn is not to be idle
 	return err

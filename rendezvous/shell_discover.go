@@ -258,3 +258,13 @@ func (p *Point) Local(realm Realm, ns string, limit int) []Found {
 	})
 	return out
 }
+
+// Registered reports whether a peer is registered under ns at this point, or
+// another one over the same store.
+func (p *Point) Registered(realm Realm, ns string, id peer.ID) bool {
+	now := time.Now()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	e := p.reg.entry(Key{Realm: realm, NS: ns, Peer: id})
+	return e != nil && p.reg.left(now, e) > 0
+}
