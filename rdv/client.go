@@ -78,37 +78,41 @@ func (c *Client) Accept(ctx context.Context, addr, token string, header http.Hea
 // [ErrBadHandshake] if the server refused, [ErrProtocol] if server or peer do
 // not speak rdv/1, and the context's error if that ended first.
 func (c *Client) Do(ctx context.Context, method, addr, token string, header http.Header) (*Conn, *http.Response, error) {
-	if wire.Other(method) == "" {
-		return nil, nil, fmt.Errorf("rdv: method %q is neither DIAL nor ACCEPT", method)
-	}
-	if token == "" {
-		return nil, nil, errors.New("rdv: the token is empty")
-	}
-	u, err := url.Parse(addr)
+	s, err := c.newSession(method, addr, token, header)
 	if err != nil {
-		return nil, nil, fmt.Errorf("rdv: %w", err)
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		return nil, nil, fmt.Errorf("rdv: %q is not an http or https URL", addr)
+		return nil, nil, err
 	}
 	if c.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
 	}
-	s := &session{
-		client: c, method: method, token: token, url: u, header: header,
-		spaces: cmp.Or(c.AddrSpaces, DefaultSpaces), log: orDiscard(c.Logger),
-	}
 	conn, resp, err := s.run(ctx)
-	if err != nil && ctx.Err() != nil {
-		// Closing sockets is how a context ends a session: its error is the cause.
-		err = fmt.Errorf("rdv: %s: %w", s.phase, context.Cause(ctx))
-	}
-	return conn, resp, err
+	return conn, resp, s.explain(ctx, err)
 }
 
-// A session is one Do.
+// newSession checks what a caller asks for.
+func (c *Client) newSession(method, addr, token string, header http.Header) (*session, error) {
+	if wire.Other(method) == "" {
+		return nil, fmt.Errorf("rdv: method %q is neither DIAL nor ACCEPT", method)
+	}
+	if token == "" {
+		return nil, errors.New("rdv: the token is empty")
+	}
+	u, err := url.Parse(addr)
+	if err != nil {
+		return nil, fmt.Errorf("rdv: %w", err)
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
+		return nil, fmt.Errorf("rdv: %q is not an http or https URL", addr)
+	}
+	return &session{
+		client: c, method: method, token: token, url: u, header: header,
+		spaces: cmp.Or(c.AddrSpaces, DefaultSpaces), log: orDiscard(c.Logger),
+	}, nil
+}
+
+// A session is one Do, or one Meet.
 type session struct {
 	client *Client
 	method string
@@ -126,30 +130,51 @@ type session struct {
 	net   network
 }
 
+// explain puts the cause of ctx, if that has ended, in place of err: closing
+// sockets is how a context ends a session.
+func (s *session) explain(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("rdv: %s: %w", s.phase, context.Cause(ctx))
+	}
+	return err
+}
+
 func (s *session) run(ctx context.Context) (*Conn, *http.Response, error) {
+	relay, resp, err := s.introduce(ctx)
+	if err != nil {
+		return nil, resp, err
+	}
+	defer s.sock.close() //nolint:errcheck // nothing is lost with a listener
+	s.phase = "connect to the peer"
+	conn, err := s.connect(ctx, relay)
+	return conn, resp, err
+}
+
+// introduce gets as far as the server's response. Without an error, the socket
+// stays open for the caller to close.
+func (s *session) introduce(ctx context.Context) (relay *Conn, resp *http.Response, err error) {
 	s.phase = "open a port"
-	var err error
 	if s.spaces&NoSpaces != 0 {
 		s.sock = &socket{}
 	} else if s.sock, err = listenSocket(ctx); err != nil {
 		return nil, nil, fmt.Errorf("rdv: %s: %w", s.phase, err)
 	}
-	defer s.sock.close() //nolint:errcheck // nothing is lost with a listener
-
+	defer func() {
+		if err != nil {
+			s.sock.close() //nolint:errcheck // nothing is lost with a listener
+		}
+	}()
 	s.phase = "reach the server"
 	raw, err := s.dialServer(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("rdv: %s: %w", s.phase, err)
 	}
 	s.phase = "wait for the peer"
-	relay, resp, err := s.handshake(ctx, raw)
+	relay, resp, err = s.handshake(ctx, raw)
 	if err != nil {
 		raw.Close() //nolint:errcheck // the handshake's error says more
-		return nil, resp, err
 	}
-	s.phase = "connect to the peer"
-	conn, err := s.connect(ctx, relay)
-	return conn, resp, err
+	return relay, resp, err
 }
 
 // handshake sends the request on raw and waits for the upgrade.

@@ -179,6 +179,8 @@ type hunt struct {
 	race   *race
 	barren bool // nobody can reach this side either
 
+	opening func(*Conn) *Conn // of an Encounter: what to hand over in place of a connection; may be nil
+
 	found   chan *Conn // greeted connections; closed when the hunt is over
 	reports chan report
 	wg      sync.WaitGroup
@@ -304,6 +306,9 @@ func (h *hunt) listen() {
 func (h *hunt) greet(raw net.Conn, dialled bool) bool {
 	c, err := h.hello(raw, dialled)
 	if err == nil {
+		if h.opening != nil {
+			c = h.opening(c)
+		}
 		select {
 		case h.found <- c:
 			return true
