@@ -1,0 +1,329 @@
+package link
+
+import (
+	"slices"
+	"time"
+)
+
+// Kind is what a path leads over.
+type Kind uint8
+
+// Kinds of paths.
+const (
+	Relay  Kind = iota + 1 // through an rdv server
+	Direct                 // from peer to peer
+)
+
+// String returns "relay" or "direct".
+func (k Kind) String() string {
+	switch k {
+	case Relay:
+		return "relay"
+	case Direct:
+		return "direct"
+	default:
+		return "none"
+	}
+}
+
+// Timing of the watch over paths.
+const (
+	// idlePing is how long a path may be silent until it is asked whether it
+	// is still there. With idleGrace, a dead one is noticed within 18 s, and a
+	// NAT that forgets connections after 30 s sees enough of it.
+	idlePing  = 14 * time.Second
+	idleGrace = 4 * time.Second
+
+	// busyPing is the same for a path that is being used: something is
+	// unacknowledged, or data came within busyFor. With busyGrace, a path that
+	// was cut in mid-transfer is given up within 3.5 s.
+	busyPing  = time.Second
+	busyFor   = 5 * time.Second
+	busyGrace = 2500 * time.Millisecond
+
+	// graceRTTs is how many round trips an answer may take at least: a packet
+	// may be lost, and lost again.
+	graceRTTs = 4
+
+	// stuckAfter is how long a path may bring nothing we sent to the peer, as
+	// far as its answers tell, although we hear of the peer on it.
+	stuckAfter = 10 * time.Second
+
+	// switchWindow and maxSwitches bound how often a better path is moved to.
+	// Leaving a path that died counts, and is never put off.
+	switchWindow = time.Minute
+	maxSwitches  = 2
+
+	// standby is how long a relay is kept after the last data on it, once a
+	// direct path is there: long enough for a NAT to show that it lets go
+	// early, and then the server has its descriptors back.
+	standby = time.Minute
+
+	// firstRetry and lastRetry bound the pause between attempts at a direct
+	// path; it doubles.
+	firstRetry = 15 * time.Second
+	lastRetry  = 15 * time.Minute
+
+	// goodDirect is how long a direct path has to live for the pauses to begin
+	// anew.
+	goodDirect = time.Minute
+)
+
+// slack is by how much a direct path may be slower than the relay and still
+// be moved to: it costs nobody's bandwidth but the peers'.
+func slack(relay time.Duration) time.Duration { return relay/4 + 10*time.Millisecond }
+
+// A track is what is known of one path.
+type track struct {
+	id    int
+	kind  Kind
+	since time.Time
+	heard time.Time // anything
+	data  time.Time // data, either way; zero: none
+	moved time.Time // when an acknowledgement came that said something new
+	ping  uint64    // that was sent last; zero: none
+	asked time.Time // when; zero: it was answered
+	rtt   time.Duration
+	best  time.Duration // the shortest round trip; zero: not measured
+	upTo  uint64        // offset behind what was sent on it
+}
+
+// A plan is what [tracks.advance] asks for.
+type plan struct {
+	ping []int // send a PING on these
+	lose []int // these are dead: close them, and call lost
+	idle []int // these are not needed any more: the same
+	meet uint32
+}
+
+// tracks decides which path to send on, which is dead, and when to look for a
+// better one. It holds no clock and no socket: the owner reports what it sees,
+// calls advance at next or at any other time, and does what the plan says.
+type tracks struct {
+	dialer  bool // the dialer plans attempts and ends standbys, for both
+	retry   bool // attempts at a direct path are of use
+	keep    bool // never drop a relay for being idle
+	list    []*track
+	active  int         // id of the path to send on; zero: none
+	changes []time.Time // of the active path, those within switchWindow
+	pings   uint64
+	next    time.Time // when to call advance; zero: nothing to wait for
+
+	meets    uint32 // attempts begun
+	pause    time.Duration
+	attempt  time.Time // when the next attempt is due; zero: not planned
+	directly time.Time // when the last direct path came
+}
+
+func (t *tracks) find(id int) *track {
+	for _, tr := range t.list {
+		if tr.id == id {
+			return tr
+		}
+	}
+	return nil
+}
+
+// add enters a path on which both sides have said HELLO. rtt is zero where
+// the exchange did not measure one.
+func (t *tracks) add(now time.Time, id int, kind Kind, rtt time.Duration) {
+	t.list = append(t.list, &track{id: id, kind: kind, since: now, heard: now, moved: now, rtt: rtt, best: rtt})
+	if kind == Direct {
+		t.directly = now
+	}
+	t.choose(now)
+}
+
+// lost takes a path out.
+func (t *tracks) lost(now time.Time, id int) {
+	t.list = slices.DeleteFunc(t.list, func(tr *track) bool {
+		if tr.id == id && tr.kind == Direct && now.Sub(tr.since) >= goodDirect {
+			t.pause = 0
+		}
+		return tr.id == id
+	})
+	if t.active == id {
+		t.active = 0
+	}
+	t.choose(now)
+}
+
+// heardOn reports that something came by a path; data, that it was data.
+func (t *tracks) heardOn(now time.Time, id int, data bool) {
+	if tr := t.find(id); tr != nil {
+		tr.heard = now
+		if data {
+			tr.data = now
+		}
+	}
+}
+
+// sentOn reports that data up to an offset goes out by a path.
+func (t *tracks) sentOn(now time.Time, id int, upTo uint64) {
+	if tr := t.find(id); tr != nil {
+		tr.upTo = max(tr.upTo, upTo)
+		tr.data = now
+	}
+}
+
+// acked reports that an acknowledgement said something new.
+func (t *tracks) acked(now time.Time) {
+	for _, tr := range t.list {
+		tr.moved = now
+	}
+}
+
+// pong reports the answer to a PING.
+func (t *tracks) pong(now time.Time, id int, ping uint64) {
+	tr := t.find(id)
+	if tr == nil || ping != tr.ping || tr.asked.IsZero() {
+		return
+	}
+	t.measured(now, tr, now.Sub(tr.asked))
+	tr.asked = time.Time{}
+	t.choose(now)
+}
+
+func (t *tracks) measured(now time.Time, tr *track, rtt time.Duration) {
+	tr.rtt, tr.moved = rtt, now
+	if tr.best == 0 || rtt < tr.best {
+		tr.best = max(rtt, 1)
+	}
+}
+
+// choose moves to a better path, if there is one and it may.
+func (t *tracks) choose(now time.Time) {
+	old := t.find(t.active)
+	best := old
+	for _, tr := range t.list {
+		if better(tr, best) {
+			best = tr
+		}
+	}
+	if best == old || best == nil {
+		return
+	}
+	t.changes = slices.DeleteFunc(t.changes, func(at time.Time) bool { return now.Sub(at) >= switchWindow })
+	if old != nil && len(t.changes) >= maxSwitches {
+		return // put off; advance asks again
+	}
+	first := t.active == 0 && len(t.changes) == 0 && best.since.Equal(now)
+	t.active = best.id
+	if !first { // the first path is no change
+		t.changes = append(t.changes, now)
+	}
+}
+
+// better reports whether a should be sent on rather than b, which may be nil.
+// Between two of a kind the one that is there stays.
+func better(a, b *track) bool {
+	switch {
+	case b == nil:
+		return true
+	case a.kind == b.kind, b.kind == Direct:
+		return false
+	}
+	// From the relay to a direct path, if it is not slower.
+	return a.best > 0 && (b.best == 0 || a.best <= b.best+slack(b.best))
+}
+
+// advance returns what is to be done at now. unacked says that something that
+// was sent waits for its acknowledgement.
+func (t *tracks) advance(now time.Time, unacked bool) (p plan) {
+	t.choose(now)
+	t.next = time.Time{}
+	for _, tr := range t.list {
+		t.watch(now, tr, unacked, &p)
+	}
+	t.schedule(now, &p)
+	if active := t.find(t.active); active != nil && len(t.changes) >= maxSwitches {
+		t.wake(t.changes[0].Add(switchWindow))
+	}
+	return p
+}
+
+// watch looks after one path.
+func (t *tracks) watch(now time.Time, tr *track, unacked bool, p *plan) {
+	busy := tr.id == t.active && unacked || !tr.data.IsZero() && now.Sub(tr.data) < busyFor
+	after, grace := idlePing, idleGrace
+	if busy {
+		after, grace = busyPing, busyGrace
+	}
+	grace = max(grace, graceRTTs*tr.rtt)
+	if t.ended(now, tr) {
+		p.idle = append(p.idle, tr.id)
+		return
+	}
+	if !tr.asked.IsZero() {
+		// An answer may wait behind data, so that anything heard will do, but
+		// not for ever.
+		quiet := later(tr.asked, tr.heard).Add(grace)
+		stuck := later(tr.asked, tr.moved).Add(max(stuckAfter, grace))
+		if !now.Before(quiet) || !now.Before(stuck) {
+			p.lose = append(p.lose, tr.id)
+			return
+		}
+		t.wake(quiet)
+		t.wake(stuck)
+		return
+	}
+	if due := tr.heard.Add(after); tr.best == 0 || !now.Before(due) {
+		t.pings++
+		tr.ping, tr.asked = t.pings, now
+		p.ping = append(p.ping, tr.id)
+		t.wake(now.Add(grace))
+	} else {
+		t.wake(due)
+	}
+	if busy && tr.id != t.active {
+		t.wake(tr.data.Add(busyFor))
+	}
+}
+
+// ended reports whether tr is a relay that nobody needs, and otherwise sees to
+// it that it is looked at in time.
+func (t *tracks) ended(now time.Time, tr *track) bool {
+	active := t.find(t.active)
+	if !t.dialer || t.keep || tr.kind != Relay || active == nil || active.kind != Direct {
+		return false
+	}
+	until := later(later(tr.since, tr.data), active.since).Add(standby)
+	if !now.Before(until) {
+		return true
+	}
+	t.wake(until)
+	return false
+}
+
+// schedule plans attempts at a direct path, rarer and rarer.
+func (t *tracks) schedule(now time.Time, p *plan) {
+	direct := slices.ContainsFunc(t.list, func(tr *track) bool { return tr.kind == Direct })
+	if !t.dialer || !t.retry || direct || t.active == 0 {
+		t.attempt = time.Time{}
+		return
+	}
+	switch {
+	case t.attempt.IsZero():
+		t.pause = min(max(2*t.pause, firstRetry), lastRetry)
+		t.attempt = now.Add(t.pause)
+	case !now.Before(t.attempt):
+		t.meets++
+		p.meet = t.meets
+		t.pause = min(2*t.pause, lastRetry)
+		t.attempt = now.Add(t.pause)
+	}
+	t.wake(t.attempt)
+}
+
+func (t *tracks) wake(at time.Time) {
+	if t.next.IsZero() || at.Before(t.next) {
+		t.next = at
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
