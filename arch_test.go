@@ -26,6 +26,7 @@ var layers = map[string]int{
 	"rendezvous/wire":        0,
 	"rdv/wire":               0,
 	"reach/wire":             0,
+	"link/wire":              0,
 	"pubsub/pb":              0,
 	"pubsub/timecache":       0,
 	"pubsub/wire":            0,
@@ -42,6 +43,7 @@ var layers = map[string]int{
 	"rendezvous/pebblestore": 2,
 	"rendezvous/pgstore":     2,
 	"rendezvous/storetest":   2,
+	"link":                   2,
 	".":                      4, // the façade
 	"cmd/muster":             5,
 }

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// window is how many bytes a peer may be ahead of the reader, and what a
-	// direction's buffer holds at most.
-	window = maxChunks * chunkSize
+	// window is how many bytes a peer may be ahead of the reader: what the
+	// buffer of 1 MiB holds, less a page, of which the reader may have left a
+	// part.
+	window = (maxChunks - 1) * chunkSize
 
 	// ackEvery is how much may come until it is acknowledged at once: often
 	// enough to keep the peer's buffer moving, rarely enough to cost nothing.

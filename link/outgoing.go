@@ -159,6 +159,19 @@ func (o *outgoing) take() (batch, bool) {
 	return b, true
 }
 
+// pending reports whether take would return something.
+func (o *outgoing) pending() bool {
+	at, pos := o.at, o.pos
+	for at < len(o.chunks) && pos == len(o.chunks[at].buf) {
+		at, pos = at+1, 0
+	}
+	if at >= len(o.chunks) {
+		return false
+	}
+	end, size := frameAt(o.chunks[at].buf[pos:])
+	return end <= o.limit || size == finLen
+}
+
 const finLen = wire.HeaderLen + wire.OffsetLen
 
 // frameAt returns the offset behind the frame that b begins with, and its size.

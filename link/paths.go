@@ -105,14 +105,14 @@ type tracks struct {
 	keep    bool // never drop a relay for being idle
 	list    []*track
 	active  int         // id of the path to send on; zero: none
+	began   bool        // there has been one
 	changes []time.Time // of the active path, those within switchWindow
 	pings   uint64
 	next    time.Time // when to call advance; zero: nothing to wait for
 
-	meets    uint32 // attempts begun
-	pause    time.Duration
-	attempt  time.Time // when the next attempt is due; zero: not planned
-	directly time.Time // when the last direct path came
+	meets   uint32 // attempts begun
+	pause   time.Duration
+	attempt time.Time // when the next attempt is due; zero: not planned
 }
 
 func (t *tracks) find(id int) *track {
@@ -128,9 +128,6 @@ func (t *tracks) find(id int) *track {
 // the exchange did not measure one.
 func (t *tracks) add(now time.Time, id int, kind Kind, rtt time.Duration) {
 	t.list = append(t.list, &track{id: id, kind: kind, since: now, heard: now, moved: now, rtt: rtt, best: rtt})
-	if kind == Direct {
-		t.directly = now
-	}
 	t.choose(now)
 }
 
@@ -151,9 +148,10 @@ func (t *tracks) lost(now time.Time, id int) {
 // heardOn reports that something came by a path; data, that it was data.
 func (t *tracks) heardOn(now time.Time, id int, data bool) {
 	if tr := t.find(id); tr != nil {
-		tr.heard = now
+		tr.heard = later(tr.heard, now)
 		if data {
 			tr.data = now
+			t.wake(now.Add(busyPing))
 		}
 	}
 }
@@ -163,12 +161,13 @@ func (t *tracks) sentOn(now time.Time, id int, upTo uint64) {
 	if tr := t.find(id); tr != nil {
 		tr.upTo = max(tr.upTo, upTo)
 		tr.data = now
+		t.wake(now.Add(busyPing))
 	}
 }
 
 // acked reports that an acknowledgement said something new.
 func (t *tracks) acked(now time.Time) {
-	for _, tr := range t.list {
+	if tr := t.find(t.active); tr != nil {
 		tr.moved = now
 	}
 }
@@ -207,11 +206,11 @@ func (t *tracks) choose(now time.Time) {
 	if old != nil && len(t.changes) >= maxSwitches {
 		return // put off; advance asks again
 	}
-	first := t.active == 0 && len(t.changes) == 0 && best.since.Equal(now)
 	t.active = best.id
-	if !first { // the first path is no change
+	if t.began { // the first path is no change
 		t.changes = append(t.changes, now)
 	}
+	t.began = true
 }
 
 // better reports whether a should be sent on rather than b, which may be nil.

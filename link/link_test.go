@@ -1,0 +1,150 @@
+package link_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"io"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"github.com/muster-p2p/muster/link"
+	"github.com/muster-p2p/muster/rdv"
+)
+
+// newServer returns the URL of an rdv server on loopback.
+func newServer(t testing.TB) string {
+	t.Helper()
+	s := &rdv.Server{}
+	s.Start()
+	h := httptest.NewServer(s)
+	t.Cleanup(func() {
+		s.Close() //nolint:errcheck // shutting down
+		h.Close()
+	})
+	return h.URL
+}
+
+func newKey(t testing.TB) crypto.PrivKey {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newEndpoint(t testing.TB, cfg link.Config) *link.Endpoint {
+	t.Helper()
+	if cfg.Key == nil {
+		cfg.Key = newKey(t)
+	}
+	e, err := link.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() }) //nolint:errcheck // always nil
+	return e
+}
+
+// pair links two endpoints through the server at addr.
+func pair(t testing.TB, a, b *link.Endpoint, servers ...string) (dial, accept *link.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	m := link.Meeting{Servers: servers, Token: "a-token-of-128-bits"}
+	type result struct {
+		c   *link.Conn
+		err error
+	}
+	accepted := make(chan result, 1)
+	go func() {
+		c, err := b.Accept(ctx, m, nil)
+		accepted <- result{c, err}
+	}()
+	dial, err := a.Dial(ctx, b.ID(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := <-accepted
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	return dial, got.c
+}
+
+func exchange(t testing.TB, a, b *link.Conn, size int) {
+	t.Helper()
+	there, back := make([]byte, size), make([]byte, size/2)
+	rand.Read(there)
+	rand.Read(back)
+	var wg sync.WaitGroup
+	send := func(c *link.Conn, data []byte) {
+		wg.Go(func() {
+			if n, err := c.Write(data); err != nil {
+				t.Error(n, err)
+			}
+			if err := c.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	receive := func(c *link.Conn, want []byte) {
+		wg.Go(func() {
+			if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("got %d bytes, %v, want %d", len(got), err, len(want))
+			}
+		})
+	}
+	send(a, there)
+	receive(b, there)
+	send(b, back)
+	receive(a, back)
+	wg.Wait()
+}
+
+func TestRelayOnly(t *testing.T) {
+	t.Parallel()
+	a, b := newEndpoint(t, link.Config{Paths: link.RelayOnly}), newEndpoint(t, link.Config{})
+	dial, accept := pair(t, a, b, newServer(t))
+	if dial.RemotePeer() != b.ID() || accept.RemotePeer() != a.ID() {
+		t.Errorf("peers %v and %v", dial.RemotePeer(), accept.RemotePeer())
+	}
+	exchange(t, dial, accept, 3<<20)
+	if p := dial.Path(); p.Kind != link.Relay {
+		t.Errorf("path %+v", p)
+	}
+	if err := dial.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := accept.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMovesToTheDirectPath(t *testing.T) {
+	t.Parallel()
+	a, b := newEndpoint(t, link.Config{}), newEndpoint(t, link.Config{})
+	dial, accept := pair(t, a, b, newServer(t))
+	for _, c := range []*link.Conn{dial, accept} {
+		for ev := range c.Events() {
+			if ev.Kind == link.Switched && ev.Path.Kind == link.Direct {
+				break
+			}
+		}
+	}
+	exchange(t, dial, accept, 5<<20)
+	if s := dial.Stats(); s.DirectSent < 5<<20 || s.Switches > 1 {
+		t.Errorf("%+v", s)
+	}
+	if err := dial.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := accept.Close(); err != nil {
+		t.Error(err)
+	}
+}

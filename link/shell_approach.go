@@ -1,0 +1,331 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/muster-p2p/muster/link/wire"
+	"github.com/muster-p2p/muster/rdv"
+)
+
+const (
+	// firstPause and lastPause bound the pause between attempts at a server; it
+	// doubles.
+	firstPause = 100 * time.Millisecond
+	lastPause  = 5 * time.Second
+
+	// orphanPause is how long direct connections are waited for when the relay
+	// is gone before anything was heard on it.
+	orphanPause = 3 * time.Second
+
+	// waitInLobby is how long a stubborn client waits at a server until it asks
+	// again: the connection to the server may have died unnoticed, as those of
+	// sleeping machines do.
+	waitInLobby = 45 * time.Second
+
+	// exorcise is how long it may take to take one's own ghost out of a lobby.
+	exorcise = 2 * time.Second
+
+	// meetFor bounds an attempt at a direct path: the peer was told on the
+	// path that is there, and comes at once or not at all.
+	meetFor = 20 * time.Second
+)
+
+// An approach tries to get paths to a peer that comes to the same meeting under
+// the same token.
+type approach struct {
+	e       *Endpoint
+	dialer  bool
+	remote  peer.ID // empty: anyone
+	meeting Meeting
+	token   string
+
+	relay    bool // take the path through the server
+	stubborn bool // the peer may come later: go on after what a dialer gives up for
+	own      bool // nobody but the two peers knows the token
+
+	// deliver takes a path over and reports whether it was of use.
+	deliver func(*path) bool
+}
+
+func (a *approach) method() string {
+	if a.dialer {
+		return rdv.DIAL
+	}
+	return rdv.ACCEPT
+}
+
+// run tries all servers at once until ctx ends, or a path has come from one
+// and that has nothing more to give, or none of them is worth another attempt.
+// It returns what went wrong.
+func (a *approach) run(ctx context.Context) error {
+	n := len(a.meeting.Servers)
+	ctxs, cancels := make([]context.Context, n), make([]context.CancelFunc, n)
+	for i := range n {
+		ctxs[i], cancels[i] = context.WithCancel(ctx)
+		defer cancels[i]()
+	}
+	var first sync.Once
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i, server := range a.meeting.Servers {
+		settled := func() {
+			first.Do(func() {
+				for j, cancel := range cancels {
+					if j != i {
+						cancel()
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			errs[i] = a.visit(ctxs[i], server, settled)
+			if errors.Is(errs[i], ErrIdentity) && ctx.Err() == nil {
+				// One server may lie, or one stranger be early; the other
+				// servers have a moment to do better.
+				time.AfterFunc(orphanPause, func() { first.Do(func() { cancelAll(cancels) }) })
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func cancelAll(cancels []context.CancelFunc) {
+	for _, cancel := range cancels {
+		cancel()
+	}
+}
+
+// visit meets the peer at one server, again and again.
+func (a *approach) visit(ctx context.Context, server string, settled func()) error {
+	pause := firstPause
+	var last error
+	reached := a.stubborn && a.own
+	for {
+		enc, err := a.meet(ctx, server)
+		if err == nil {
+			reached = true
+			var got bool
+			if got, err = a.gather(ctx, enc, settled); got {
+				return nil
+			}
+		}
+		if ctx.Err() != nil {
+			return errors.Join(last, context.Cause(ctx))
+		}
+		a.e.log.DebugContext(ctx, "no path yet", "server", server, "err", err)
+		last = err
+		if !a.again(err, reached) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// errStatus is a refusal of a server that another attempt may get past.
+type statusError struct {
+	code int
+	err  error
+}
+
+func (e *statusError) Error() string { return e.err.Error() }
+func (e *statusError) Unwrap() error { return e.err }
+
+// again reports whether another attempt is worth it after err.
+func (a *approach) again(err error, reached bool) bool {
+	if errors.Is(err, ErrIdentity) {
+		return !a.dialer || a.own
+	}
+	if errors.Is(err, ErrNoDirect) {
+		return a.stubborn
+	}
+	if s := (*statusError)(nil); errors.As(err, &s) {
+		switch s.code {
+		case http.StatusRequestTimeout, http.StatusConflict:
+			return true
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
+			return a.stubborn
+		default:
+			return a.own // what was admitted once will be again
+		}
+	}
+	return reached
+}
+
+// meet gets introduced to the peer at a server.
+func (a *approach) meet(ctx context.Context, server string) (*rdv.Encounter, error) {
+	if a.stubborn {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, waitInLobby, errors.New("asking again"))
+		defer cancel()
+	}
+	enc, resp, err := a.e.client.Meet(ctx, a.method(), server, a.token, a.meeting.Header)
+	if err == nil {
+		return enc, nil
+	}
+	if resp == nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusConflict && a.own {
+		a.exorcise(ctx, server)
+	}
+	return nil, &statusError{resp.StatusCode, err}
+}
+
+// exorcise takes our own seat in the lobby, from before our address changed,
+// away from the connection that is gone: by meeting it. Nobody but the two
+// peers knows the token, and if the other one were there, it would have met the
+// ghost itself.
+func (a *approach) exorcise(ctx context.Context, server string) {
+	ctx, cancel := context.WithTimeout(ctx, exorcise)
+	defer cancel()
+	other := *a
+	other.dialer = !a.dialer
+	c := a.e.client
+	c.AddrSpaces = rdv.NoSpaces
+	if enc, _, err := c.Meet(ctx, other.method(), server, a.token, a.meeting.Header); err == nil {
+		enc.Relay.Close() //nolint:errcheck // that was all
+		enc.Close()       //nolint:errcheck // always nil
+	}
+}
+
+// gather secures the connections of an encounter and delivers them. It reports
+// whether one was of use.
+func (a *approach) gather(ctx context.Context, enc *rdv.Encounter, settled func()) (got bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g := &gathering{a: a, settled: settled, cancel: cancel}
+	defer context.AfterFunc(ctx, func() {
+		enc.Close() //nolint:errcheck // always nil
+	})()
+	if a.relay {
+		g.wg.Go(func() { g.take(ctx, enc.Relay) })
+	} else {
+		defer enc.Relay.Close() //nolint:errcheck // was not used
+	}
+	turn := make(chan struct{}, 1) // the dialer needs one direct path
+	for c := range enc.Direct() {
+		g.wg.Go(func() {
+			if a.dialer {
+				turn <- struct{}{}
+				defer func() { <-turn }()
+			}
+			if a.dialer && g.direct() {
+				c.Close() //nolint:errcheck // one is enough
+				return
+			}
+			g.take(ctx, c)
+		})
+	}
+	g.wg.Wait()
+	if g.err == nil && !g.got {
+		g.err = ErrNoDirect
+	}
+	return g.got, g.err
+}
+
+// A gathering is what comes of one encounter.
+type gathering struct {
+	a       *approach
+	settled func()
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu      sync.Mutex
+	got     bool
+	gotNear bool // a direct one
+	err     error
+}
+
+func (g *gathering) direct() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gotNear
+}
+
+// take makes a path of one connection and delivers it.
+func (g *gathering) take(ctx context.Context, c *rdv.Conn) {
+	p, err := g.a.path(ctx, c)
+	if err == nil {
+		// First, as the others are not worth a deliverance any more.
+		g.mu.Lock()
+		g.gotNear = g.gotNear || p.kind == Direct && g.a.dialer
+		g.mu.Unlock()
+		kind := p.kind
+		if g.a.deliver(p) {
+			g.settled()
+			g.mu.Lock()
+			g.got = true
+			g.mu.Unlock()
+			return
+		}
+		err = fmt.Errorf("link: %v path was of no use", kind)
+	}
+	g.failed(ctx, c.IsRelay, err)
+}
+
+// failed notes why a connection became no path, and ends the gathering if
+// nothing better is to be expected.
+func (g *gathering) failed(ctx context.Context, relay bool, err error) {
+	g.a.e.log.DebugContext(ctx, "no path", "relay", relay, "err", err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !relay {
+		g.gotNear = false
+	}
+	if g.err == nil || errors.Is(err, ErrIdentity) {
+		g.err = err
+	}
+	switch {
+	case g.got:
+	case errors.Is(err, ErrIdentity) && relay && g.a.dialer:
+		g.cancel()
+	case relay && !g.a.dialer:
+		time.AfterFunc(orphanPause, func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if !g.got {
+				g.cancel()
+			}
+		})
+	}
+}
+
+// path secures a connection. The acceptor reads the HELLO, too: only then it
+// knows what the path is for.
+func (a *approach) path(ctx context.Context, c *rdv.Conn) (*path, error) {
+	p, err := a.e.secure(ctx, c, a.dialer, a.remote)
+	if err != nil || a.dialer {
+		return p, err
+	}
+	stop := context.AfterFunc(ctx, p.close)
+	defer stop()
+	if err = p.stream.SetDeadline(time.Now().Add(secureTimeout)); err == nil {
+		if p.hello, err = p.readHello(); err == nil {
+			err = p.stream.SetDeadline(time.Time{})
+		}
+	}
+	if err == nil && p.hello.Flags&wire.FlagNew != 0 && !p.origin.proves(p.hello, true, p.binding) {
+		err = fmt.Errorf("%w: wrong proof", errPeer)
+	}
+	if err == nil && !stop() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	p.greeted = true
+	return p, nil
+}

@@ -1,0 +1,394 @@
+package link
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/muster-p2p/muster/link/wire"
+)
+
+// pump starts what there is to write, and sets the timer. The lock is held.
+func (c *Conn) pump(now time.Time) {
+	if c.err != nil {
+		return
+	}
+	wake := c.tracks.next
+	due := c.in.due(now)
+	for _, p := range c.paths {
+		active := p.id == c.tracks.active
+		if active && !due.IsZero() && !due.After(now) {
+			p.ctl.ack = true
+		}
+		if !p.ctl.empty() || active && c.out.pending() {
+			c.start(p)
+		}
+	}
+	if due.After(now) && (wake.IsZero() || due.Before(wake)) {
+		wake = due
+	}
+	c.arm(now, wake)
+}
+
+// arm sees to it that tick is called at the given time, or before.
+func (c *Conn) arm(now, at time.Time) {
+	if at.IsZero() || !c.armed.IsZero() && !at.Before(c.armed) {
+		return
+	}
+	c.armed = at
+	c.timer.Reset(at.Sub(now))
+}
+
+// tick does what is due.
+func (c *Conn) tick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	now := time.Now()
+	c.armed = time.Time{}
+	for _, p := range c.paths {
+		c.tracks.heardOn(p.carrier.lastHeard(), p.id, false)
+	}
+	was := c.tracks.active
+	plan := c.tracks.advance(now, c.out.sent > c.out.acked)
+	for _, p := range c.paths {
+		if tr := c.tracks.find(p.id); contains(plan.ping, p.id) {
+			p.ctl.ping = tr.ping
+		}
+	}
+	for _, id := range plan.lose {
+		c.lose(c.find(id), errSilent)
+	}
+	for _, id := range plan.idle {
+		c.lose(c.find(id), nil)
+	}
+	if plan.meet != 0 {
+		c.attempt(plan.meet)
+	}
+	c.moved(was)
+	c.pump(now)
+}
+
+var errSilent = errors.New("link: the path is silent")
+
+func contains(ids []int, id int) bool {
+	for _, v := range ids {
+		if v == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Conn) find(id int) *path {
+	for _, p := range c.paths {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// start has p written, unless that is being done.
+func (c *Conn) start(p *path) {
+	if p.flushing || p.gone {
+		return
+	}
+	p.flushing = true
+	c.wg.Go(func() { c.flush(p) })
+}
+
+// flush writes what there is for p, until there is nothing.
+func (c *Conn) flush(p *path) {
+	var space [256]byte // control frames but CLOSE, twice over
+	for {
+		c.mu.Lock()
+		ctl := c.control(p, space[:0])
+		b, ok := batch{}, false
+		if p.id == c.tracks.active && !p.gone {
+			if b, ok = c.out.take(); ok {
+				c.sent(p, b)
+			}
+		}
+		if len(ctl) == 0 && !ok {
+			last := p.ctl
+			p.flushing = false
+			c.mu.Unlock()
+			if last.bye {
+				p.farewell(last.close)
+			}
+			return
+		}
+		c.mu.Unlock()
+		err := p.write(ctl, b.frames)
+		if ok || err != nil {
+			c.mu.Lock()
+			if ok {
+				c.out.release(b)
+			}
+			if err != nil {
+				c.lose(p, err)
+				p.flushing = false
+				c.mu.Unlock()
+				return
+			}
+			c.mu.Unlock()
+		}
+	}
+}
+
+// control encodes the control frames of p.
+func (c *Conn) control(p *path, b []byte) []byte {
+	ctl := p.ctl
+	p.ctl = control{bye: ctl.bye, close: ctl.close}
+	if ctl.hello {
+		b = c.hello(p).AppendTo(b)
+	} else if ctl.ack && c.err == nil {
+		b = c.in.acknowledge().AppendTo(b)
+	}
+	if ctl.echo {
+		b = wire.AppendEcho(b, wire.PONG, ctl.pong)
+	}
+	if ctl.ping != 0 {
+		b = wire.AppendEcho(b, wire.PING, ctl.ping)
+	}
+	if ctl.meet != 0 {
+		b = wire.AppendMeet(b, ctl.meet)
+	}
+	return b
+}
+
+// hello is what p begins with.
+func (c *Conn) hello(p *path) wire.Hello {
+	h := wire.Hello{
+		Version: wire.Version, Session: c.secret.session(),
+		Proof: c.secret.proof(c.dialer, p.binding), Ack: c.in.acknowledge(),
+	}
+	if p.origin == c.secret {
+		h.Flags |= wire.FlagNew
+	}
+	if c.e.cfg.Paths == RelayOnly {
+		h.Flags |= wire.FlagRelayOnly
+	}
+	return h
+}
+
+// sent notes that b goes out by p.
+func (c *Conn) sent(p *path, b batch) {
+	c.tracks.sentOn(time.Now(), p.id, b.end)
+	n := uint64(len(b.frames))
+	p.sent += n
+	if p.kind == Relay {
+		c.stats.RelaySent += n
+	} else {
+		c.stats.DirectSent += n
+	}
+	c.e.metrics.bytes.WithLabelValues(p.kind.String(), "sent").Add(float64(n))
+}
+
+// serve reads p until it ends.
+func (c *Conn) serve(p *path) {
+	err := c.receive(p)
+	c.mu.Lock()
+	switch {
+	case errors.Is(err, errPeer):
+		c.e.metrics.peers.Inc()
+		c.goodbye(wire.Close{Code: wire.CodeError, Reason: err.Error()}, err)
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrPeerClosed):
+		c.fail(err)
+	}
+	c.lose(p, err)
+	c.mu.Unlock()
+	p.drain() // until a farewell is over; otherwise the path is closed
+}
+
+// receive reads the frames of p.
+func (c *Conn) receive(p *path) error {
+	if !p.greeted {
+		h, err := p.readHello()
+		if err != nil {
+			return err
+		}
+		if err := c.welcome(p, h); err != nil {
+			return err
+		}
+	}
+	for {
+		h, err := p.readHeader()
+		if err != nil {
+			return err
+		}
+		if h.Type == wire.DATA {
+			err = c.data(p, h.Len-wire.OffsetLen)
+		} else {
+			err = c.other(p, h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// welcome takes the peer's HELLO.
+func (c *Conn) welcome(p *path, h wire.Hello) error {
+	if h.Version == 0 || !c.secret.proves(h, !c.dialer, p.binding) {
+		return fmt.Errorf("%w: wrong proof", errPeer)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.greeted, c.greeted = true, true
+	c.writable.Broadcast()
+	if h.Flags&wire.FlagRelayOnly != 0 {
+		c.noDirect, c.tracks.retry = true, false
+	}
+	if err := c.out.ack(h.Ack); err != nil {
+		return err
+	}
+	c.pump(time.Now())
+	return nil
+}
+
+// data reads the bytes of a DATA frame.
+func (c *Conn) data(p *path, n int) error {
+	var offset [wire.OffsetLen]byte
+	if err := p.readFull(offset[:]); err != nil {
+		return err
+	}
+	off, err := wire.ParseOffset(offset[:], n)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPeer, err)
+	}
+	buf := c.e.frames.get()[:n]
+	defer func() { c.e.frames.put(buf) }()
+	if err := p.readFull(buf); err != nil {
+		return err
+	}
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	before, _ := c.in.ready()
+	if err := c.in.data(now, off, buf); err != nil {
+		return err
+	}
+	c.received(now, p, n)
+	if after, _ := c.in.ready(); after > before {
+		if c.closed {
+			c.in.drop()
+		} else if before == 0 {
+			c.readable.Broadcast()
+		}
+	}
+	c.pump(now)
+	return nil
+}
+
+func (c *Conn) received(now time.Time, p *path, n int) {
+	c.tracks.heardOn(now, p.id, true)
+	p.received += uint64(n)
+	if p.kind == Relay {
+		c.stats.RelayReceived += uint64(n)
+	} else {
+		c.stats.DirectReceived += uint64(n)
+	}
+	c.e.metrics.bytes.WithLabelValues(p.kind.String(), "received").Add(float64(n))
+}
+
+// other reads a frame that is not DATA and does what it says.
+func (c *Conn) other(p *path, h wire.Header) error {
+	if h.Type >= wire.Ignored {
+		_, err := p.r.Discard(h.Len)
+		return err
+	}
+	var space [2 + wire.MaxReason]byte
+	if h.Len > len(space) { // a second HELLO
+		return fmt.Errorf("%w: %v in mid-path", errPeer, h.Type)
+	}
+	b := space[:h.Len]
+	if err := p.readFull(b); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	now := time.Now()
+	c.tracks.heardOn(now, p.id, false)
+	was := c.tracks.active
+	if err := c.obey(now, p, h.Type, b); err != nil {
+		return err
+	}
+	c.moved(was)
+	c.pump(now)
+	return nil
+}
+
+// obey does what a frame says. The lock is held.
+func (c *Conn) obey(now time.Time, p *path, t wire.Type, b []byte) error {
+	bad := func(err error) error {
+		if err != nil && !errors.Is(err, errPeer) {
+			err = fmt.Errorf("%w: %w", errPeer, err)
+		}
+		return err
+	}
+	switch t {
+	case wire.FIN:
+		off, err := wire.ParseOffset(b, 1)
+		if err == nil {
+			err = c.in.end(now, off)
+			c.readable.Broadcast()
+		}
+		return bad(err)
+	case wire.ACK:
+		a, err := wire.ParseAck(b)
+		if err != nil {
+			return bad(err)
+		}
+		return c.acked(now, a)
+	case wire.PING:
+		id, err := wire.ParseEcho(b)
+		p.ctl.echo, p.ctl.pong = true, id
+		return bad(err)
+	case wire.PONG:
+		id, err := wire.ParseEcho(b)
+		c.tracks.pong(now, p.id, id)
+		return bad(err)
+	case wire.MEET:
+		n, err := wire.ParseMeet(b)
+		if err == nil {
+			c.invited(n)
+		}
+		return bad(err)
+	case wire.CLOSE:
+		return c.ended(b)
+	default:
+		return fmt.Errorf("%w: %v in mid-path", errPeer, t)
+	}
+}
+
+// acked takes an acknowledgement.
+func (c *Conn) acked(now time.Time, a wire.Ack) error {
+	if a.Next > c.out.acked {
+		c.tracks.acked(now)
+	}
+	if err := c.out.ack(a); err != nil {
+		return err
+	}
+	if !c.out.full() || c.out.drained() {
+		c.writable.Broadcast()
+	}
+	return nil
+}
+
+// ended takes a CLOSE: the link is over.
+func (c *Conn) ended(payload []byte) error {
+	err := cmp.Or(closeError(payload), ErrPeerClosed)
+	c.fail(err)
+	return err
+}

@@ -1,0 +1,266 @@
+package link
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/muster-p2p/muster/link/wire"
+)
+
+// attach takes a path in, on which this side may send from now on. The lock is
+// held.
+func (c *Conn) attach(p *path) {
+	now := time.Now()
+	c.ids++
+	p.id = c.ids
+	p.done = make(chan struct{})
+	c.paths = append(c.paths, p)
+	was := c.tracks.active
+	if !c.suspended.IsZero() {
+		c.suspended = time.Time{}
+		c.out.rewind()
+		c.stats.Resumes++
+		c.e.metrics.resumes.WithLabelValues("resumed").Inc()
+		defer func() { c.emit(Event{Kind: Resumed, At: now, Path: c.info(c.tracks.active)}) }()
+	}
+	c.tracks.add(now, p.id, p.kind, 0)
+	if !c.dialer || len(c.paths) == 1 && !c.greeted {
+		p.ctl.hello = true // otherwise it was said before
+	}
+	if p.greeted {
+		c.greeted = true
+	}
+	if !c.dialer && p.hello.Flags&wire.FlagRelayOnly != 0 {
+		c.noDirect, c.tracks.retry = true, false
+	}
+	c.e.metrics.paths.WithLabelValues(p.kind.String()).Inc()
+	c.emit(Event{Kind: PathUp, At: now, Path: c.info(p.id)})
+	c.moved(was)
+	c.tracks.next = now
+	c.wg.Go(func() { c.serve(p) })
+	c.pump(now)
+}
+
+// moved says so if the path in use is another one than before.
+func (c *Conn) moved(was int) {
+	active := c.tracks.active
+	if active == was || active == 0 {
+		return
+	}
+	info := c.info(active)
+	if c.ids > 1 {
+		c.stats.Switches++
+		c.e.metrics.switches.WithLabelValues(info.Kind.String()).Inc()
+	}
+	c.emit(Event{Kind: Switched, At: time.Now(), Path: info})
+	c.e.log.Debug("path in use", "peer", c.remote, "kind", info.Kind.String(), "addr", info.Addr, "rtt", info.RTT)
+	// The peer should hear by the new path what it has from the old one.
+	if p := c.find(active); !p.ctl.hello {
+		p.ctl.ack = true
+	}
+}
+
+// lose takes a path out, dead or not needed. Err is nil for the latter. The
+// lock is held; a path that is gone, or nil, is no matter.
+func (c *Conn) lose(p *path, err error) {
+	if p == nil || p.gone {
+		return
+	}
+	p.gone = true
+	if !p.ctl.bye { // a farewell closes by itself
+		p.close()
+	}
+	info := c.info(p.id)
+	upTo := uint64(0)
+	if tr := c.tracks.find(p.id); tr != nil {
+		upTo = tr.upTo
+	}
+	c.paths = slices.DeleteFunc(c.paths, func(q *path) bool { return q == p })
+	if c.err != nil {
+		return
+	}
+	now := time.Now()
+	was := c.tracks.active
+	c.tracks.lost(now, p.id)
+	c.e.metrics.lost.WithLabelValues(p.kind.String()).Inc()
+	c.e.log.Debug("path is gone", "peer", c.remote, "kind", p.kind.String(), "addr", p.addr, "err", err)
+	c.emit(Event{Kind: PathDown, At: now, Path: info, Err: err})
+	if upTo > c.out.acked {
+		c.out.rewind()
+	}
+	if len(c.paths) == 0 {
+		c.suspend(now, err)
+		return
+	}
+	c.moved(was)
+	c.tracks.next = now
+	c.pump(now)
+}
+
+// suspend waits for a path where there is none.
+func (c *Conn) suspend(now time.Time, err error) {
+	switch {
+	case c.dialer && !c.greeted:
+		c.fail(fmt.Errorf("%w before it said anything: %w", ErrLost, err))
+		return
+	case c.e.cfg.ResumeWindow == 0:
+		c.fail(fmt.Errorf("%w: %w", ErrLost, err))
+		return
+	}
+	c.suspended = now
+	c.emit(Event{Kind: Suspended, At: now})
+	c.wg.Go(c.resume)
+}
+
+// resume meets the peer again.
+func (c *Conn) resume() {
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	over := time.AfterFunc(c.e.cfg.ResumeWindow, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.suspended.IsZero() {
+			c.e.metrics.resumes.WithLabelValues("lost").Inc()
+			c.fail(fmt.Errorf("%w: none of its paths came back within %v", ErrLost, c.e.cfg.ResumeWindow))
+		}
+	})
+	a := &approach{
+		e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.resumeToken(),
+		relay: c.e.cfg.Paths != DirectOnly, stubborn: true, own: true,
+		deliver: func(p *path) bool {
+			ok := c.join(p)
+			if ok {
+				over.Stop()
+			}
+			return ok
+		},
+	}
+	err := a.run(ctx)
+	c.e.log.DebugContext(ctx, "resumption ended", "peer", c.remote, "err", err)
+}
+
+// attempt begins the nth attempt at a direct path. The lock is held.
+func (c *Conn) attempt(n uint32) {
+	if c.noDirect || c.meeting1 || c.e.cfg.Paths == RelayOnly {
+		return
+	}
+	if c.dialer {
+		if p := c.find(c.tracks.active); p != nil {
+			p.ctl.meet = n
+		}
+	}
+	c.meeting1 = true
+	c.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(c.ctx, meetFor)
+		defer cancel()
+		a := &approach{
+			e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.meetToken(n),
+			deliver: c.join,
+		}
+		err := a.run(ctx)
+		c.e.log.DebugContext(ctx, "attempt at a direct path", "peer", c.remote, "number", n, "err", err)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.meeting1 = false
+	})
+}
+
+// invited takes a MEET.
+func (c *Conn) invited(n uint32) {
+	if c.dialer || n <= c.meets {
+		return // an old one, or not the peer's to say
+	}
+	c.meets = n
+	c.attempt(n)
+}
+
+// join takes one more path in, after both sides have shown on it that they know
+// the session's secret. It owns p.
+func (c *Conn) join(p *path) bool {
+	if !c.enter() {
+		p.close()
+		return false
+	}
+	defer c.wg.Done()
+	if err := c.introduce(p); err != nil {
+		c.e.log.Debug("path does not belong here", "peer", c.remote, "kind", p.kind.String(), "err", err)
+		p.close()
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		p.close()
+		return false
+	}
+	c.attach(p)
+	return true
+}
+
+// enter adds one to those who work for the link, unless it is over.
+func (c *Conn) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return false
+	}
+	c.wg.Add(1)
+	return true
+}
+
+// introduce exchanges HELLOs, of which the acceptor has read the dialer's.
+func (c *Conn) introduce(p *path) error {
+	if p.remote != c.remote {
+		return ErrIdentity
+	}
+	if !c.dialer {
+		if !c.secret.proves(p.hello, true, p.binding) {
+			return fmt.Errorf("%w: wrong proof", errPeer)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.out.ack(p.hello.Ack)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, secureTimeout)
+	defer cancel()
+	if err := c.Confirmed(ctx); err != nil {
+		return err // the acceptor knows of no session yet
+	}
+	stop := context.AfterFunc(ctx, p.close)
+	defer stop()
+	c.mu.Lock()
+	hello := c.hello(p).AppendTo(nil)
+	c.mu.Unlock()
+	if err := p.write(hello, nil); err != nil {
+		return err
+	}
+	h, err := p.readHello()
+	if err != nil {
+		return err
+	}
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return c.welcome(p, h)
+}
+
+// fail ends the link. The lock is held.
+func (c *Conn) fail(err error) {
+	if c.err != nil {
+		return
+	}
+	c.err = err
+	c.timer.Stop()
+	c.readDeadline.set(time.Time{}, nil)
+	c.writeDeadline.set(time.Time{}, nil)
+	for _, p := range slices.Clone(c.paths) {
+		c.lose(p, err)
+	}
+	c.emit(Event{Kind: Closed, At: time.Now(), Err: err})
+	close(c.events)
+	c.readable.Broadcast()
+	c.writable.Broadcast()
+	c.cancel()
+}
