@@ -107,6 +107,9 @@ func (c *crawlReport) run(ctx context.Context, n *discv5.Node, seeds []*enr.Reco
 			c.alive++
 			c.distances[enr.LogDistance(c.self, v.ID)]++
 		}
+		if c.bar != nil {
+			_ = c.bar.Clear() // stdout may be the same terminal
+		}
 		if err := enc.Encode(v); err != nil {
 			return err
 		}
@@ -121,8 +124,6 @@ func newCrawlBar(w io.Writer) *progressbar.ProgressBar {
 	return progressbar.NewOptions(1,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("nodes"),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)
