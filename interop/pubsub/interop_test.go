@@ -112,6 +112,8 @@ func gossipPair(t *testing.T, us, them *peer, weDial bool) {
 // do.
 var everyStep = os.Getenv("INTEROP_EVERY_STEP") != ""
 
+var returnTime = 150 * time.Second
+
 // comeBack lets each of two leave and come back, where both know how.
 func comeBack(t *testing.T, us, them *peer) {
 	t.Helper()
@@ -146,7 +148,9 @@ func resubscribe(t *testing.T, a, b *peer) {
 	if !poll(meshTime, func() bool { return b.knowsSubscriber(a) }) {
 		t.Fatalf("%s does not hear of %s's resubscription", b.name, a.name)
 	}
-	waitMesh(t, a, b, 40*time.Second)
+	began := time.Now()
+	waitMesh(t, a, b, returnTime)
+	t.Logf("%s is in a mesh with %s again after %v", a.name, b.name, time.Since(began).Round(time.Second))
 	b.publish(tag, 5, size)
 	a.publish(tag+"-back", 5, size)
 	b.receives(tag+"-back", 5, sendTime)
