@@ -39,6 +39,7 @@ type CrawlResult struct {
 	Addr   netip.AddrPort // where it was asked, zero if its record names no reachable place
 	RTT    time.Duration  // of the first answer, handshake included
 	Found  int            // nodes it told of
+	Met    int            // nodes the crawl has met so far, asked or not
 	Err    error          // why it did not answer; nil if it did
 }
 
@@ -67,6 +68,7 @@ func (n *Node) Crawl(ctx context.Context, seeds []*enr.Record, cfg CrawlConfig) 
 			r := <-c.done
 			c.open--
 			c.add(r.nodes)
+			r.Met = len(c.newest)
 			if !yield(r.CrawlResult) || ctx.Err() != nil {
 				return
 			}
@@ -109,7 +111,8 @@ func (c *crawl) send(ctx context.Context) {
 }
 
 // ask asks one node for all its nodes, the farthest buckets first, and stops
-// after a request that brought none.
+// after a request that brought none, unless there are so few that a bucket may
+// be empty by chance.
 func (n *Node) ask(ctx context.Context, r *enr.Record, lowest int) crawled {
 	out := crawled{CrawlResult: CrawlResult{Record: r}}
 	out.Addr, out.Err = n.reach(r)
@@ -140,7 +143,7 @@ func (n *Node) ask(ctx context.Context, r *enr.Record, lowest int) crawled {
 			}
 			break
 		}
-		if len(found) == 0 {
+		if len(found) == 0 && len(out.nodes) >= maxNodesRecords {
 			break
 		}
 		// A full answer may have cut off the last distances: ask one by one.

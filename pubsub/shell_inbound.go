@@ -105,8 +105,11 @@ func (p *Peer) serveInbound(s network.Stream) {
 }
 
 // floodsubStreams is how many times as many inbound streams a floodsub peer
-// may have: rust-libp2p opens one for each RPC, and they wait for each other.
-const floodsubStreams = 8
+// may have. rust-libp2p opens one for each RPC, up to the 512 that its yamux
+// allows on a connection, and does not say again what was on one that is
+// refused. They are read one after the other; the rest wait unread, so that it
+// is yamux's windows that hold up the peer.
+const floodsubStreams = 64
 
 func (p *Peer) maxInbound(s network.Stream) int {
 	if s.Protocol() == FloodSubID {

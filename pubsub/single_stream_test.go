@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/pubsub/wire"
@@ -146,6 +148,54 @@ func TestFloodSubOfOneRPCPerStream(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%d copies of %s", n, m[490:])
 		}
+	}
+}
+
+// A burst of streams of one RPC each is held up where it cannot be handled at
+// once, not refused: the peer would not say it again.
+func TestFloodSubBurstOfStreamsWaits(t *testing.T) {
+	const messages = 400
+	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableMetrics(),
+		libp2p.ResourceManager(&network.NullResourceManager{})) // whose own limit is 64 streams
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.Close() })
+	ps, err := pubsub.NewFloodSub(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ps.Close() })
+	started, free := make(chan struct{}, messages), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	t.Cleanup(release)
+	hold := func(context.Context, peer.ID, *pubsub.Message) bool {
+		started <- struct{}{}
+		<-free
+		return true
+	}
+	if err := ps.RegisterTopicValidator("t", hold, pubsub.WithValidatorInline(true)); err != nil {
+		t.Fatal(err)
+	}
+	_, sub := subscribe(t, ps, "t")
+	x := newSinglePeer(t, h)
+	for i := range messages {
+		x.say(h, publishing(signAs(t, x.h.Peerstore().PrivKey(x.h.ID()), "t", fmt.Sprint(i), i)))
+		if i == 0 {
+			<-started
+		}
+	}
+	within(t, 5*time.Second, "most streams wait", func() bool {
+		p := ps.Peer(x.h.ID())
+		return p != nil && p.Stats().Streams > messages/2
+	})
+	release()
+	got := map[string]int{}
+	for range messages {
+		got[string(next(t, sub).Data)]++
+	}
+	if s := ps.Stats(); len(got) != messages || s.StreamsRefused != 0 {
+		t.Errorf("%d of %d messages, %d streams refused", len(got), messages, s.StreamsRefused)
 	}
 }
 

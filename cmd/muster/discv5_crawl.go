@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/muster-p2p/muster/discv5"
@@ -22,8 +24,8 @@ func newDiscv5CrawlCmd(e *env) *cobra.Command {
 		Use:   "crawl ENR…",
 		Short: "Ask every node that can be found for the nodes it knows",
 		Long: `Ask every node that can be found, starting from ENR, for the nodes it knows.
-stdout gets a JSON object for each node: its record, where it was asked, the
-time it took to answer, or why it did not. Progress goes to stderr, if that is
+stdout gets a JSON object for each node and line: its record, where it was
+asked, the time it took to answer, or why it did not. Progress goes to stderr, if that is
 a terminal. The exit code is 4 if not one node answered.`,
 		Args: rangeArgs(1, -1, "ENR…"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -46,7 +48,10 @@ a terminal. The exit code is 4 if not one node answered.`,
 			defer func() { err = errors.Join(err, n.Close()) }()
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 			defer cancel()
-			c := crawlReport{e: e, start: time.Now(), live: isTerminal(e.stderr), self: n.ID()}
+			c := crawlReport{e: e, start: time.Now(), self: n.ID()}
+			if isTerminal(e.stderr) {
+				c.bar = newCrawlBar(e.stderr)
+			}
 			if err := c.run(ctx, n, seeds, discv5.CrawlConfig{Width: width, Limit: limit}); err != nil {
 				return err
 			}
@@ -70,8 +75,7 @@ type crawlReport struct {
 	e         *env
 	self      enr.ID
 	start     time.Time
-	live      bool // progress on a terminal
-	last      time.Time
+	bar       *progressbar.ProgressBar // nil where nobody watches
 	n, alive  int
 	distances [257]int // of the nodes that answered
 }
@@ -103,27 +107,41 @@ func (c *crawlReport) run(ctx context.Context, n *discv5.Node, seeds []*enr.Reco
 			c.alive++
 			c.distances[enr.LogDistance(c.self, v.ID)]++
 		}
+		if c.bar != nil {
+			_ = c.bar.Clear() // stdout may be the same terminal
+		}
 		if err := enc.Encode(v); err != nil {
 			return err
 		}
-		c.progress()
+		c.progress(r.Met)
 	}
 	return nil
 }
 
-// progressEvery is how often the line on the terminal is drawn anew.
-const progressEvery = 100 * time.Millisecond
+// newCrawlBar draws how many of the nodes met have been asked. Its end moves
+// away while the crawl finds more.
+func newCrawlBar(w io.Writer) *progressbar.ProgressBar {
+	return progressbar.NewOptions(1,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionShowCount(),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
+}
 
-func (c *crawlReport) progress() {
-	if now := time.Now(); c.live && now.Sub(c.last) >= progressEvery {
-		c.last = now
-		fmt.Fprintf(c.e.stderr, "\r%d nodes, %d answered, %s ", c.n, c.alive, now.Sub(c.start).Round(time.Second))
+// progress moves the bar. Errors of a terminal stop nothing.
+func (c *crawlReport) progress(met int) {
+	if c.bar == nil {
+		return
 	}
+	c.bar.ChangeMax(met + 1) // a bar that is full clears itself
+	c.bar.Describe(fmt.Sprintf("%d answered", c.alive))
+	_ = c.bar.Set(c.n)
 }
 
 func (c *crawlReport) finish(histogram bool) {
-	if c.live {
-		fmt.Fprint(c.e.stderr, "\r")
+	if c.bar != nil {
+		_ = c.bar.Finish() // clears the line
 	}
 	fmt.Fprintf(c.e.stderr, "%d nodes, %d answered, %s\n", c.n, c.alive, time.Since(c.start).Round(time.Millisecond))
 	if histogram {

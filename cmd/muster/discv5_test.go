@@ -116,3 +116,33 @@ func TestDiscv5Restart(t *testing.T) {
 		t.Errorf("identities %v, numbers %v", ids, seqs)
 	}
 }
+
+// TestDiscv5Crawl checks what a crawl prints: an object for each node on
+// stdout, and the histogram on stderr; and what a person sees meanwhile.
+func TestDiscv5Crawl(t *testing.T) {
+	boot := startListen(t)
+	startListen(t, "--bootnode", boot)
+	stdout, stderr, code := command(t, "discv5", "crawl", "--histogram", boot)
+	if code != exitOK {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
+	for _, line := range lines {
+		var v crawlView
+		if err := json.Unmarshal([]byte(line), &v); err != nil || !v.Alive || !strings.HasPrefix(v.ENR, "enr:") {
+			t.Errorf("line %q: %v", line, err)
+		}
+	}
+	if lines[0] == "" || !strings.Contains(stderr, "answered") || !strings.Contains(stderr, " #") {
+		t.Errorf("stdout %q, stderr %q", stdout, stderr)
+	}
+
+	var screen bytes.Buffer
+	c := crawlReport{e: &env{stderr: &screen}, bar: newCrawlBar(&screen)}
+	c.n, c.alive = 3, 2
+	c.progress(10)
+	c.finish(false)
+	if s := screen.String(); !strings.Contains(s, "2 answered") || !strings.Contains(s, "3 nodes, 2 answered") {
+		t.Errorf("screen %q", s)
+	}
+}
