@@ -80,11 +80,11 @@ func (e *RemoteError) Error() string {
 func (e *RemoteError) Is(target error) bool {
 	switch e.Code {
 	case wire.Refused:
-		return target == ErrRefused //nolint:errorlint // this is what errors.Is calls
+		return target == ErrRefused
 	case wire.Integrity:
-		return target == ErrIntegrity //nolint:errorlint // likewise
+		return target == ErrIntegrity
 	case wire.Changed:
-		return target == ErrChanged //nolint:errorlint // likewise
+		return target == ErrChanged
 	default:
 		return false
 	}

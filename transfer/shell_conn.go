@@ -74,13 +74,17 @@ func (s *stream) allow(set func(time.Time) error) error {
 	if s.cut != nil {
 		return s.cut
 	}
-	return set(time.Now().Add(s.stall))
+	return s.brokenLocked(set(time.Now().Add(s.stall)))
 }
 
 // broken says what an error of the connection means.
 func (s *stream) broken(err error) error {
 	s.deadlines.Lock()
 	defer s.deadlines.Unlock()
+	return s.brokenLocked(err)
+}
+
+func (s *stream) brokenLocked(err error) error {
 	switch {
 	case err == nil:
 		return nil

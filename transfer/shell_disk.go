@@ -22,6 +22,7 @@ type disk struct {
 	root  *os.Root
 	umask fs.FileMode
 	folds bool // the file system takes names that differ in case for one
+	hooks testHooks
 }
 
 // openDisk opens dir, made if missing, and finds out what it is like.
@@ -269,7 +270,11 @@ func (p *partial) write(b []byte) error {
 		p.hole = true
 		return nil
 	}
-	n, err := p.f.WriteAt(b, p.at)
+	write := (*os.File).WriteAt
+	if p.disk.hooks.write != nil {
+		write = p.disk.hooks.write
+	}
+	n, err := write(p.f, b, p.at)
 	p.at += int64(n)
 	p.hole = false
 	if err != nil {

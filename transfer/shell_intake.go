@@ -38,6 +38,7 @@ type item struct {
 	kind  itemKind
 	span  wire.Span         // which file, from where
 	h     hash.Hash         // itemBegin: what is hashed so far
+	p     *partial          // itemBegin, when receiving: what goes on, or nil
 	buf   []byte            // itemData: the content, from the pool
 	frame []byte            // itemData, when sending: the whole frame
 	sum   [sha256.Size]byte // itemEnd: the hash of all of it, by the hasher
@@ -128,11 +129,12 @@ func (r *receiver) readFiles(out chan<- item, pool pool) error {
 		if got, err := wire.ParseSpan(b); err != nil || got != w {
 			return fmt.Errorf("%w: another file than was wanted", ErrProtocol)
 		}
-		h := r.resume[w.Index].h
-		if h == nil {
-			h = sha256.New()
+		begin := item{kind: itemBegin, span: w, h: sha256.New()}
+		if c, ok := r.resume[w.Index]; ok {
+			begin.h, begin.p = c.h, c.p
+			delete(r.resume, w.Index)
 		}
-		out <- item{kind: itemBegin, span: w, h: h}
+		out <- begin
 		if err := r.readFile(w, out, pool); err != nil {
 			return err
 		}
@@ -184,6 +186,9 @@ func (in *intake) writeAll(items <-chan item) {
 		if it.buf != nil {
 			in.pool.put(it.buf)
 		}
+		if it.p != nil && it.p != in.cur {
+			_ = it.p.keep() // nobody else will
+		}
 	}
 	if in.cur != nil {
 		_ = in.cur.keep() // the error that broke it off is the one to report
@@ -196,9 +201,8 @@ func (in *intake) write(it item) error {
 	case itemBegin:
 		e := &r.m.entries[it.span.Index]
 		r.done.Path = e.path
-		if c, ok := r.resume[it.span.Index]; ok {
-			in.cur = c.p
-			delete(r.resume, it.span.Index)
+		if it.p != nil {
+			in.cur = it.p
 			return nil
 		}
 		var err error

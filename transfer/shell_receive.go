@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"net"
+	"os"
 	"path"
 	"runtime"
 	"time"
@@ -35,6 +36,15 @@ type ReceiveConfig struct {
 
 	// Stall is how long the other end may be silent. If zero, DefaultStall.
 	Stall time.Duration
+
+	hooks testHooks
+}
+
+// testHooks stand in for what a test cannot have: a full disk, another system.
+type testHooks struct {
+	write   func(f *os.File, b []byte, at int64) (int, error)
+	folds   bool
+	windows bool
 }
 
 // Progress says how far a transfer is.
@@ -64,7 +74,7 @@ type Result struct {
 func Receive(ctx context.Context, conn net.Conn, dir string, cfg ReceiveConfig) (Result, error) {
 	r := &receiver{
 		cfg: cfg, s: newStream(conn, cfg.Stall), dir: dir,
-		m:       newManifest(cfg.Limits, runtime.GOOS == "windows"),
+		m:       newManifest(cfg.Limits, runtime.GOOS == "windows" || cfg.hooks.windows),
 		missing: map[string]bool{}, present: map[uint32]bool{}, resume: map[uint32]resumption{},
 	}
 	defer r.close()
@@ -179,7 +189,8 @@ func (r *receiver) prepare() (err error) {
 	if r.disk, err = openDisk(r.dir); err != nil {
 		return err
 	}
-	if r.disk.folds {
+	r.disk.hooks = r.cfg.hooks
+	if r.disk.folds || r.disk.hooks.folds {
 		if err := r.m.collision(); err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func (j job) run(t testing.TB) outcome {
 	}
 	defer src.Close() //nolint:errcheck // only read
 	a, b := net.Pipe()
-	var sc, rc net.Conn = a, b
+	sc, rc := a, b
 	if j.wrap != nil {
 		sc, rc = j.wrap(a, b)
 	}
@@ -367,7 +367,7 @@ func (c *cutter) Write(b []byte) (int, error) {
 	}
 	n, _ := c.Conn.Write(b[:c.left])
 	c.left = 0
-	_ = c.Conn.Close()
+	_ = c.Close()
 	return n, net.ErrClosed
 }
 
