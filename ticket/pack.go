@@ -27,7 +27,7 @@ func packable(s, alphabet string) bool {
 func pack32(b []byte, s string) []byte {
 	var acc, bits uint
 	for _, c := range []byte(s) {
-		acc = acc<<5 | uint(strings.IndexByte(alphabet32, c)) //nolint:gosec // packable has said that it is there
+		acc = acc<<5 | uint(strings.IndexByte(alphabet32, c))
 		if bits += 5; bits >= 8 {
 			bits -= 8
 			b = append(b, byte(acc>>bits))
