@@ -40,6 +40,7 @@ var layers = map[string]int{
 	"pubsub":                 1,
 	"admin":                  1,
 	"access":                 1,
+	"rdv/pglobby":            2,
 	"rendezvous/pebblestore": 2,
 	"rendezvous/pgstore":     2,
 	"rendezvous/storetest":   2,

@@ -402,7 +402,7 @@ func TestHandOverNeedsTheKey(t *testing.T) {
 	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	c.send("\x00\x00")
+	c.send("\x00\x00\x00\x00\x00\x00\x00\x00")
 	c.wantEnd()
 	p.eventually(func() bool { return p.srv.Stats().HandOvers["refused"] == 1 }, "refused")
 	if p.srv.Stats().Waiting != 1 {
