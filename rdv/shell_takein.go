@@ -20,7 +20,7 @@ const maxTaking = 256
 
 // takeIn takes a client from another server of the lobby, by the request that
 // asks for the upgrade to that.
-func (s *Server) takeIn(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) takeIn(w http.ResponseWriter) error {
 	select {
 	case s.shared.taking <- struct{}{}:
 		defer func() { <-s.shared.taking }()

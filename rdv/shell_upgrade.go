@@ -112,7 +112,7 @@ func refused(status int, format string, args ...any) *refusal {
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request) error {
 	s.Start()
 	if s.shared.pin.asks(r) {
-		return s.takeIn(w, r)
+		return s.takeIn(w)
 	}
 	c, no := s.admit(r)
 	if no == errBody {

@@ -227,8 +227,9 @@ func (b *balancer) run() {
 		}
 		b.wg.Go(func() {
 			defer func() { _ = c.Close() }()
-			for range b.backends {
-				s, err := net.Dial("tcp", b.backends[b.next.Add(1)%uint64(len(b.backends))])
+			first := int(b.next.Add(1))
+			for i := range b.backends {
+				s, err := net.Dial("tcp", b.backends[(first+i)%len(b.backends)])
 				if err != nil {
 					continue
 				}
