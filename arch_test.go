@@ -42,6 +42,7 @@ var layers = map[string]int{
 	"admin":                  1,
 	"access":                 1,
 	"transfer":               1,
+	"rdv/pglobby":            2,
 	"rendezvous/pebblestore": 2,
 	"rendezvous/pgstore":     2,
 	"rendezvous/storetest":   2,

@@ -42,9 +42,10 @@ const (
 	sourceFull                    // its source has all the seats that it may have
 	lobbyFull                     // no seat is left
 	pairsFull                     // of a server: its peer was waiting, and both are sent away
+	absent                        // of a server: another one sent it here, and nobody waits with its token
 )
 
-const verdicts = int(pairsFull) + 1 // how many there are
+const verdicts = int(absent) + 1 // how many there are
 
 func (v verdict) String() string {
 	switch v {
@@ -62,6 +63,8 @@ func (v verdict) String() string {
 		return "lobby full"
 	case pairsFull:
 		return "pairs full"
+	case absent:
+		return "nobody waits"
 	default:
 		return "unknown"
 	}

@@ -14,6 +14,9 @@ type serverStats struct {
 	panics   atomic.Int64
 	evicted  atomic.Int64
 	answers  [len(answerCodes)]atomic.Int64
+
+	handOvers                  [handOverOutcomes]atomic.Int64
+	exchanges, directoryErrors atomic.Int64
 }
 
 // relayStats counts what happens to pairs.
@@ -39,12 +42,18 @@ func (s *serverStats) answered(status int) {
 	}
 }
 
-// ServerStats is a look at a [Server]. All but the first three only
-// grow.
+// ServerStats is a look at a [Server]. The counts of what is there now are
+// first, the others only grow.
 type ServerStats struct {
 	Requests int // connections of HTTPServer that are not upgraded
 	Waiting  int // clients in the lobby
 	Pairs    int // pairs with the handler
+
+	HandedOver int              // clients that are with other servers of the lobby
+	HandOvers  map[string]int64 // by outcome: taken, nobody, failed, busy, lost and full of those passed on; in and refused of those received
+
+	Directory       error // of the last call of the Directory
+	DirectoryErrors int64 // calls of the Directory that failed
 
 	Matched  int64         // pairs that found each other
 	Gone     int64         // clients that left while they waited
@@ -59,12 +68,17 @@ type ServerStats struct {
 // Stats returns the counters. It may be called at any time.
 func (s *Server) Stats() ServerStats {
 	s.mu.Lock()
-	st := ServerStats{Requests: s.requests.len(), Waiting: len(s.lobby.seats), Pairs: s.pairs}
+	st := ServerStats{Requests: s.requests.len(), Waiting: len(s.lobby.seats), Pairs: s.pairs, HandedOver: s.shared.out, Directory: s.shared.err}
 	s.mu.Unlock()
 	st.Matched = s.stats.verdicts[matched].Load()
 	st.Replaced = s.stats.verdicts[replaced].Load()
 	st.Gone, st.Expired = s.stats.gone.Load(), s.stats.expired.Load()
 	st.Early, st.Panics, st.Evicted = s.stats.early.Load(), s.stats.panics.Load(), s.stats.evicted.Load()
+	st.DirectoryErrors = s.stats.directoryErrors.Load()
+	st.HandOvers = make(map[string]int64, handOverOutcomes)
+	for o := range handOverOutcomes {
+		st.HandOvers[o.String()] = s.stats.handOvers[o].Load()
+	}
 	st.Refused = make(map[int]int64, len(answerCodes))
 	for i, code := range answerCodes {
 		if n := s.stats.answers[i].Load(); n > 0 {

@@ -115,6 +115,16 @@ type Server struct {
 	MaxToken int
 	AnyToken bool
 
+	// Directory, if not nil, makes one lobby of those of all servers that have
+	// the same: two peers are introduced whichever servers they asked. While it
+	// is away those of this server are. See [Server.CheckHandOver].
+	Directory Directory
+
+	// MaxHandOvers bounds the clients that meet their peers at other servers,
+	// which this one passes their data on to; one too many is answered 503. If
+	// zero, [DefaultMaxHandOvers]; if negative, there is no bound.
+	MaxHandOvers int
+
 	// Registerer, if not nil, gets the metrics muster_rdv_*.
 	Registerer prometheus.Registerer
 
@@ -130,6 +140,9 @@ type Server struct {
 	wake     chan struct{} // the lobby is not empty any more
 	handlers sync.WaitGroup
 	wg       sync.WaitGroup // the other goroutines
+	carrier  Relayer        // to other servers of the lobby
+
+	refreshEvery time.Duration // DirectoryRefresh, but in tests
 
 	mu       sync.Mutex // guards the following; never held across I/O
 	closed   bool
@@ -137,6 +150,7 @@ type Server struct {
 	requests requests[net.Conn]
 	lobby    lobby[*client]
 	guesses  guesses
+	shared   sharing
 }
 
 // Start starts the goroutines of the server. The first upgrade does so too, so
@@ -160,6 +174,7 @@ func (s *Server) Start() {
 		if s.lobby.timeout > 0 {
 			s.wg.Go(s.expire)
 		}
+		s.startSharing()
 		if s.Registerer != nil {
 			if err := s.Registerer.Register(collector{s}); err != nil {
 				s.log().Error("metrics not registered", "err", err)

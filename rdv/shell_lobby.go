@@ -15,12 +15,26 @@ type client struct {
 	meta     Meta
 	observed netip.AddrPort
 	watch    watch
+
+	// Of a server that shares its lobby. Its mu guards them while the client
+	// has a seat.
+	claim   uint64 // ID of the claim to its token
+	dead    uint64 // ID of a claim that need not be respected
+	tries   int    // how often another server did not take it
+	queued  bool   // it is in pending
+	claimed bool   // the directory has been asked for the claim
+	handed  bool   // it came from another server
 }
 
 // enter takes a client that has been upgraded into the lobby, and out again
 // with its peer if that is there. It owns the connection from here on.
 func (s *Server) enter(c *client) error {
 	v, other, err := s.decide(c)
+	return s.act(c, v, other, err)
+}
+
+// act does what decide said.
+func (s *Server) act(c *client, v verdict, other *client, err error) error {
 	if other != nil {
 		s.watcher.remove(other)
 	}
@@ -59,10 +73,16 @@ func (s *Server) decide(c *client) (v verdict, other *client, err error) {
 	if s.closed {
 		return 0, nil, http.ErrServerClosed
 	}
+	if c.handed && s.lobby.seats[c.seat.token] == nil {
+		return absent, nil, nil
+	}
 	alone := s.lobby.first == nil
 	v, seat := s.lobby.join(time.Now(), &c.seat)
 	if seat != nil {
 		other = seat.client
+	}
+	if v == matched {
+		s.unclaimLocked(other)
 	}
 	switch {
 	case v == matched && s.MaxPairs > 0 && s.pairs >= s.MaxPairs:
@@ -70,7 +90,7 @@ func (s *Server) decide(c *client) (v verdict, other *client, err error) {
 	case v == matched:
 		s.pairs++
 		s.handlers.Add(1) // under mu, so never after the Wait of Close
-	case v == seated && s.MaxConns > 0 && len(s.lobby.seats)+2*s.pairs > s.MaxConns-s.MaxConns/connsForRequests:
+	case v == seated && s.MaxConns > 0 && len(s.lobby.seats)+2*(s.pairs+s.shared.out) > s.MaxConns-s.MaxConns/connsForRequests:
 		s.lobby.leave(&c.seat)
 		v = lobbyFull
 	case v == seated || v == replaced:
@@ -79,6 +99,7 @@ func (s *Server) decide(c *client) (v verdict, other *client, err error) {
 			s.lobby.leave(&c.seat)
 			return 0, other, fmt.Errorf("rdv: watch client: %w", err)
 		}
+		s.claimLocked(c, pauseOf(c.tries))
 	}
 	if alone && v == seated {
 		s.rouse()
@@ -130,6 +151,9 @@ func (s *Server) recoverHandler(dc, ac *Conn) {
 func (s *Server) disturbed(c *client, early bool) {
 	s.mu.Lock()
 	waited := s.lobby.leave(&c.seat)
+	if waited {
+		s.unclaimLocked(c)
+	}
 	if waited && early {
 		s.wg.Add(1) // under mu, and nobody waits after closed: so never after the Wait of Close
 	}
@@ -158,6 +182,9 @@ func (s *Server) expire() {
 		now := time.Now()
 		s.mu.Lock()
 		late, next := s.lobby.expire(now), s.lobby.next()
+		if late != nil {
+			s.unclaimLocked(late.client)
+		}
 		s.mu.Unlock()
 		if late != nil {
 			s.stats.expired.Add(1)
@@ -194,11 +221,16 @@ func (s *Server) evict() {
 	var out []*client
 	for seat := s.lobby.first; seat != nil; seat = s.lobby.first {
 		s.lobby.leave(seat)
+		s.unclaimLocked(seat.client)
 		out = append(out, seat.client)
 	}
 	s.mu.Unlock()
 	for _, c := range out {
 		s.watcher.remove(c)
+		if c.handed { // its own server takes it back
+			_ = c.conn.Close()
+			continue
+		}
 		s.answer(c, http.StatusServiceUnavailable, reasonClosed)
 	}
 }

@@ -21,12 +21,17 @@ var (
 	descEnded   = prometheus.NewDesc("muster_rdv_relay_ended_total", "Relayed pairs that a timeout ended.", []string{"reason"}, nil)
 	descRelays  = prometheus.NewDesc("muster_rdv_relays", "Pairs that are being relayed.", nil, nil)
 	descBytes   = prometheus.NewDesc("muster_rdv_relay_bytes_total", "Bytes relayed, both directions.", nil, nil)
+	descOut     = prometheus.NewDesc("muster_rdv_handed_over", "Clients that are with other servers of the lobby.", nil, nil)
+	descHands   = prometheus.NewDesc("muster_rdv_handovers_total", "Clients passed on to other servers of the lobby, and taken from them, by outcome.", []string{"outcome"}, nil)
+	descDir     = prometheus.NewDesc("muster_rdv_directory_up", "Whether the last call of the lobby's directory succeeded.", nil, nil)
+	descDirErrs = prometheus.NewDesc("muster_rdv_directory_errors_total", "Calls of the lobby's directory that failed.", nil, nil)
 	descPanics  = prometheus.NewDesc("muster_rdv_panics_total", "Handlers that panicked.", nil, nil)
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReqs, descWaiting, descPairs, descClients, descRefused, descPicks, descEnded, descRelays, descBytes, descPanics,
+		descOut, descHands, descDir, descDirErrs,
 	} {
 		ch <- d
 	}
@@ -53,6 +58,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for code, n := range st.Refused {
 		count(descRefused, n, strconv.Itoa(code))
 	}
+	if c.s.Directory != nil {
+		c.collectSharing(st, gauge, count)
+	}
 	r, ok := c.s.handler.(interface{ Stats() RelayStats })
 	if !ok {
 		return
@@ -66,4 +74,17 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descPicks, rs.Failed, "failed")
 	count(descEnded, rs.Idle, "idle")
 	count(descEnded, rs.Stuck, "stuck")
+}
+
+func (c collector) collectSharing(st ServerStats, gauge func(*prometheus.Desc, int64), count func(*prometheus.Desc, int64, ...string)) {
+	up := int64(1)
+	if st.Directory != nil {
+		up = 0
+	}
+	gauge(descDir, up)
+	gauge(descOut, int64(st.HandedOver))
+	count(descDirErrs, st.DirectoryErrors)
+	for outcome, n := range st.HandOvers {
+		count(descHands, n, outcome)
+	}
 }

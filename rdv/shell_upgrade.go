@@ -84,7 +84,7 @@ func (s *Server) connState(c net.Conn, state http.ConnState) {
 
 // connsLocked is how many connections there are.
 func (s *Server) connsLocked() int {
-	return s.requests.len() + len(s.lobby.seats) + 2*s.pairs
+	return s.requests.len() + len(s.lobby.seats) + 2*(s.pairs+s.shared.out)
 }
 
 // A refusal is the answer to a request that is not upgraded.
@@ -111,6 +111,9 @@ func refused(status int, format string, args ...any) *refusal {
 //	503  closed, or full
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request) error {
 	s.Start()
+	if s.shared.pin.asks(r) {
+		return s.takeIn(w)
+	}
 	c, no := s.admit(r)
 	if no == errBody {
 		// net/http would wait for the body.

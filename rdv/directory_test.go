@@ -1,0 +1,457 @@
+package rdv_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/muster-p2p/muster/rdv"
+)
+
+// A board is what the directories of one lobby share: the fake of a database.
+type board struct {
+	mu     sync.Mutex
+	secret [32]byte
+	claims map[string]rdv.Claim
+	away   bool
+}
+
+func newBoard() *board {
+	b := &board{claims: map[string]rdv.Claim{}}
+	rand.Read(b.secret[:])
+	return b
+}
+
+func (b *board) setAway(away bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.away = away
+}
+
+func (b *board) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.claims)
+}
+
+func (b *board) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.claims)
+}
+
+// A directory is one server's.
+type directory struct {
+	*board
+	url atomic.Value // string
+}
+
+var errAway = errors.New("directory is away")
+
+func (d *directory) Secret() [32]byte { return d.secret }
+
+func (d *directory) Claim(_ context.Context, wanted []rdv.Wanted) ([]rdv.Claim, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away {
+		return nil, errAway
+	}
+	own := d.url.Load().(string)
+	var claims []rdv.Claim
+	seen := map[string]bool{}
+	for _, w := range wanted {
+		if seen[w.Token] {
+			return nil, fmt.Errorf("BUG: a batch names %q twice", w.Token)
+		}
+		seen[w.Token] = true
+		if c, ok := d.claims[w.Token]; !ok || c.URL == own || c.ID == w.After {
+			d.claims[w.Token] = rdv.Claim{Token: w.Token, ID: w.ID, URL: own}
+		}
+		c := d.claims[w.Token]
+		if c.URL == own {
+			c.URL = ""
+		}
+		claims = append(claims, c)
+	}
+	return claims, nil
+}
+
+func (d *directory) Release(_ context.Context, ended []rdv.Claim) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away {
+		return errAway
+	}
+	for _, c := range ended {
+		if d.claims[c.Token].ID == c.ID {
+			delete(d.claims, c.Token)
+		}
+	}
+	return nil
+}
+
+// join starts a server that shares the lobby of b.
+func (b *board) join(t *testing.T, srv *rdv.Server, edit ...func(*http.Server)) *point {
+	t.Helper()
+	d := &directory{board: b}
+	srv.Directory = d
+	srv.RefreshEvery(50 * time.Millisecond)
+	p := serve(t, srv, edit...)
+	d.url.Store("http://" + p.addr.String() + "/")
+	return p
+}
+
+func (b *board) points(t *testing.T, n int) []*point {
+	var ps []*point
+	for range n {
+		ps = append(ps, b.join(t, &rdv.Server{}))
+	}
+	return ps
+}
+
+// claimed waits until the board has n claims.
+func (b *board) claimed(p *point, n int) {
+	p.t.Helper()
+	p.eventually(func() bool { return b.len() == n }, fmt.Sprintf("%d claims", n))
+}
+
+// Peers that ask different servers of one lobby are introduced, see the
+// addresses that they were seen at, and can talk with half-closes.
+func TestSharedLobby(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 3)
+	for i, order := range [][2]string{{rdv.ACCEPT, rdv.DIAL}, {rdv.DIAL, rdv.ACCEPT}} {
+		first := ps[0].dialFrom("127.0.0.2").ask(order[0], "t", "Rdv-Self-Addrs: 10.0.0.1:1")
+		b.claimed(ps[0], 1)
+		second := ps[1+i].dialFrom("127.0.0.3").ask(order[1], "t", "Rdv-Self-Addrs: 10.0.0.2:2")
+		r1, r2 := first.wantStatus(101), second.wantStatus(101)
+		if got, want := r1.Header.Get("Rdv-Peer-Addrs"), "10.0.0.2:2, "+second.LocalAddr().String(); got != want {
+			t.Errorf("the first is told of %q, want %q", got, want)
+		}
+		if got, want := r2.Header.Get("Rdv-Peer-Addrs"), "10.0.0.1:1, "+first.LocalAddr().String(); got != want {
+			t.Errorf("the second is told of %q, want %q", got, want)
+		}
+		if got, want := r2.Header.Get("Rdv-Observed-Addr"), second.LocalAddr().String(); got != want {
+			t.Errorf("observed %q, want %q", got, want)
+		}
+		d, a := first, second
+		if order[0] != rdv.DIAL {
+			d, a = second, first
+		}
+		d.send("CONTINUE\nhello")
+		a.want("CONTINUE\nhello")
+		a.send("world")
+		d.want("world")
+		if err := d.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		a.wantEnd()
+		a.send("still here")
+		d.want("still here")
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d.wantEnd()
+		b.claimed(ps[0], 0)
+		for _, p := range ps {
+			p.eventually(func() bool { st := p.srv.Stats(); return st.HandedOver+st.Pairs+st.Waiting == 0 }, "nobody left")
+		}
+	}
+}
+
+// What is relayed over two servers arrives as it was sent.
+func TestSharedLobbyRelaysAll(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 2)
+	a := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	d := ps[1].dial().ask(rdv.DIAL, "t")
+	d.wantStatus(101)
+	a.wantStatus(101)
+	d.send("CONTINUE\n")
+	a.want("CONTINUE\n")
+	data := make([]byte, 4<<20)
+	rand.Read(data)
+	var wg sync.WaitGroup
+	for _, c := range []*caller{d, a} {
+		wg.Go(func() {
+			_, _ = c.Write(data)
+			_ = c.CloseWrite()
+		})
+		wg.Go(func() {
+			got, err := io.ReadAll(c.r)
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A pair that connected directly is done at once, on both servers, even if its
+// clients do not close.
+func TestSharedLobbyDirect(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 2)
+	a := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	d := ps[1].dial().ask(rdv.DIAL, "t")
+	d.wantStatus(101)
+	a.wantStatus(101)
+	d.send("OTHER 192.0.2.1:1\n")
+	a.wantEnd()
+	d.wantEnd()
+	ps[1].eventually(func() bool { return ps[1].srv.Stats().HandedOver == 0 }, "handed over")
+}
+
+// Two servers say of a token that is in use what one says.
+func TestSharedLobbyReplaces(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 3)
+	old := ps[0].dialFrom("127.0.0.2").ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	ps[1].dialFrom("127.0.0.3").ask(rdv.ACCEPT, "t").wantStatus(409) // from elsewhere
+	again := ps[1].dialFrom("127.0.0.2").ask(rdv.ACCEPT, "t")
+	old.wantStatus(409)
+	ps[2].dial().ask(rdv.DIAL, "t").wantStatus(101)
+	again.wantStatus(101)
+}
+
+// Who waits at another server, and leaves or speaks too early, loses the seat
+// there.
+func TestSharedLobbyLeaves(t *testing.T) {
+	for name, stir := range map[string]func(*caller){
+		"leaves": func(c *caller) { _ = c.Close() },
+		"speaks": func(c *caller) { c.send("x").wantStatus(400) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBoard()
+			ps := b.points(t, 2)
+			old := ps[0].dial().ask(rdv.ACCEPT, "t")
+			b.claimed(ps[0], 1)
+			again := ps[1].dial().ask(rdv.ACCEPT, "t")
+			old.wantStatus(409)
+			ps[0].waiting(1)
+			stir(again)
+			ps[0].waiting(0)
+			b.claimed(ps[0], 0)
+			ps[1].eventually(func() bool { return ps[1].srv.Stats().HandedOver == 0 }, "handed over")
+		})
+	}
+}
+
+// A server that dies with clients of others takes none of them with it that
+// has not been introduced.
+func TestSharedLobbyServerDies(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 3)
+	old := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	again := ps[1].dial().ask(rdv.ACCEPT, "t") // waits at the first server
+	old.wantStatus(409)
+	ps[0].waiting(1)
+	other := ps[0].dial().ask(rdv.ACCEPT, "u") // dies with it
+	b.claimed(ps[0], 2)
+
+	claims := map[string]rdv.Claim{}
+	b.mu.Lock()
+	for k, v := range b.claims {
+		claims[k] = v
+	}
+	b.mu.Unlock()
+	_, _ = ps[0].http.Close(), ps[0].srv.Close()
+	b.mu.Lock()
+	for k, v := range claims { // as if it had no time to release them
+		b.claims[k] = v
+	}
+	b.mu.Unlock()
+
+	other.wantStatus(503)
+	ps[1].waiting(1) // it is back
+	ps[2].dial().ask(rdv.DIAL, "t").wantStatus(101)
+	again.wantStatus(101)
+	ps[2].dial().ask(rdv.DIAL, "u")
+	ps[2].waiting(1)
+	ps[1].dial().ask(rdv.ACCEPT, "u").wantStatus(101)
+}
+
+// While the directory is away each server matches its own clients; what could
+// not be matched is when it is back.
+func TestSharedLobbyDirectoryAway(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 2)
+	b.setAway(true)
+	a := ps[0].dial().ask(rdv.ACCEPT, "t")
+	ps[0].waiting(1)
+	d := ps[1].dial().ask(rdv.DIAL, "t")
+	ps[1].waiting(1)
+	ps[0].eventually(func() bool { return ps[0].srv.Stats().DirectoryErrors > 0 }, "an error")
+	x, y := ps[0].pair("local")
+	_, _ = x.Close(), y.Close()
+	b.setAway(false)
+	d.wantStatus(101)
+	a.wantStatus(101)
+}
+
+// A directory that forgets is told again.
+func TestSharedLobbyDirectoryForgets(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 2)
+	a := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	b.forget()
+	d := ps[1].dial().ask(rdv.DIAL, "t")
+	d.wantStatus(101)
+	a.wantStatus(101)
+}
+
+// Behind TLS, and with a path before the token, it is the same.
+func TestSharedLobbyOverPrefix(t *testing.T) {
+	b := newBoard()
+	ps := []*point{b.join(t, &rdv.Server{}), b.join(t, &rdv.Server{}, func(h *http.Server) {
+		h.Handler = http.StripPrefix("/rdv", h.Handler)
+	})}
+	d, ok := ps[1].srv.Directory.(*directory)
+	if !ok {
+		t.Fatal("no directory")
+	}
+	d.url.Store("http://" + ps[1].addr.String() + "/rdv/")
+	if err := ps[1].srv.CheckHandOver(t.Context(), "http://"+ps[1].addr.String()+"/rdv/"); err != nil {
+		t.Error(err)
+	}
+	a := ps[1].dial().send("ACCEPT /rdv/t HTTP/1.1\r\n" + upgrade + "\r\n")
+	b.claimed(ps[0], 1)
+	ps[0].dial().ask(rdv.DIAL, "t").wantStatus(101)
+	a.wantStatus(101)
+}
+
+// Many pairs at once, over three servers, all meet, and nothing is left of
+// them.
+func TestSharedLobbyCrowd(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 3)
+	pairs := 300
+	if testing.Short() {
+		pairs = 60
+	}
+	var wg sync.WaitGroup
+	for i := range pairs {
+		token := fmt.Sprintf("t%d", i)
+		src := fmt.Sprintf("127.0.1.%d", i%250+1)
+		wg.Go(func() {
+			c := ps[i%3].dialFrom(src).ask(rdv.ACCEPT, token)
+			c.wantStatus(101)
+			c.want("CONTINUE\n" + token)
+			c.wantEnd()
+			_ = c.Close()
+		})
+		wg.Go(func() {
+			c := ps[(i/3)%3].dialFrom(src).ask(rdv.DIAL, token)
+			c.wantStatus(101)
+			c.send("CONTINUE\n" + token)
+			_ = c.CloseWrite()
+			c.wantEnd()
+			_ = c.Close()
+		})
+	}
+	wg.Wait()
+	b.claimed(ps[0], 0)
+}
+
+// The URL for other servers is for those of the lobby only.
+func TestHandOverIsClosed(t *testing.T) {
+	b := newBoard()
+	p := b.join(t, &rdv.Server{})
+	if err := p.srv.CheckHandOver(t.Context(), "http://"+p.addr.String()); err != nil {
+		t.Error(err)
+	}
+	q := b.join(t, &rdv.Server{})
+	if err := p.srv.CheckHandOver(t.Context(), "http://"+q.addr.String()); err == nil {
+		t.Error("took another server for itself")
+	}
+	other := newBoard().join(t, &rdv.Server{})
+	if err := other.srv.CheckHandOver(t.Context(), "http://"+p.addr.String()); err == nil {
+		t.Error("another lobby's server was let in")
+	}
+	alone := serve(t, &rdv.Server{})
+	for _, p := range []*point{p, alone} {
+		const request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: muster-handover/1\r\n"
+		p.dial().send(request + "\r\n").wantStatus(426)
+		p.dial().send(request + "Authorization: Muster 00\r\n\r\n").wantStatus(426)
+	}
+}
+
+// Whoever knows the gate, having read along, gets no further.
+func TestHandOverNeedsTheKey(t *testing.T) {
+	b := newBoard()
+	p := b.join(t, &rdv.Server{})
+	a := p.dial().ask(rdv.ACCEPT, "t")
+	p.waiting(1)
+	c := p.dial().send("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: muster-handover/1\r\nAuthorization: " + p.srv.Gate() + "\r\n\r\n")
+	c.wantStatus(101)
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c.send("\x00\x00\x00\x00\x00\x00\x00\x00")
+	c.wantEnd()
+	p.eventually(func() bool { return p.srv.Stats().HandOvers["refused"] == 1 }, "refused")
+	if p.srv.Stats().Waiting != 1 {
+		t.Error("the client that waits was disturbed")
+	}
+	_ = a.Close()
+}
+
+// Clients beyond the bound are told so, others are not disturbed.
+func TestHandOverBound(t *testing.T) {
+	b := newBoard()
+	ps := []*point{b.join(t, &rdv.Server{}), b.join(t, &rdv.Server{MaxHandOvers: 1})}
+	var as, ds []*caller
+	for i := range 2 {
+		as = append(as, ps[0].dial().ask(rdv.ACCEPT, fmt.Sprint("t", i)))
+		b.claimed(ps[0], 1)
+		d := ps[1].dial().ask(rdv.DIAL, fmt.Sprint("t", i))
+		ds = append(ds, d)
+		if i == 0 {
+			d.wantStatus(101)
+			as[0].wantStatus(101)
+			b.claimed(ps[0], 0)
+		}
+	}
+	ds[1].wantStatus(503)
+	_ = slices.Concat(as, ds)[0].Close()
+}
+
+// A server that is shut down lets go of what it carries.
+func TestSharedLobbyShutdown(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 2)
+	a := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	d := ps[1].dial().ask(rdv.DIAL, "t")
+	d.wantStatus(101)
+	a.wantStatus(101)
+	d.send("CONTINUE\n")
+	a.want("CONTINUE\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ps[1].srv.Drain(ctx); err == nil {
+		t.Error("drained with a client under way")
+	}
+	if err := ps[1].srv.Close(); err != nil {
+		t.Error(err)
+	}
+	d.wantEnd()
+	a.wantEnd()
+}
+
+var _ net.Conn = (*caller)(nil)
