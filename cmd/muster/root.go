@@ -75,6 +75,11 @@ func newRoot(e *env) *cobra.Command {
 		return usageError(err, "see '"+cmd.CommandPath()+" --help'")
 	})
 	root.AddCommand(
+		newStatusCmd(e),
+		newPeersCmd(e),
+		newHealthcheckCmd(e),
+		newCompletionCmd(e),
+		newManCmd(e),
 		newVersionCmd(e),
 		newKeyCmd(e),
 		newRdvCmd(e),
