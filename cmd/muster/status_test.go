@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,8 +57,13 @@ func TestStatus(t *testing.T) {
 		Links:      []admin.Link{{Peer: "12D3KooWother", Service: "ssh\x1b[31m", Path: "direct", Sent: 1500}},
 		Limits:     []admin.Limit{{Part: "rdv", Limit: "lobby", Count: 4}},
 	}
-	failing := errors.New("disk full")
-	startAdmin(t, snap, nil, func(context.Context) error { return failing })
+	var well atomic.Bool
+	startAdmin(t, snap, nil, func(context.Context) error {
+		if well.Load() {
+			return nil
+		}
+		return errors.New("disk full")
+	})
 
 	code, out, errs := musterRun(t.Context(), "status")
 	if code != exitOK {
@@ -84,7 +90,7 @@ func TestStatus(t *testing.T) {
 	if code, _, errs := musterRun(t.Context(), "healthcheck"); code != exitOther || !strings.Contains(errs, "disk full") {
 		t.Errorf("healthcheck: exit %d, %s", code, errs)
 	}
-	failing = nil
+	well.Store(true)
 	if code, out, _ := musterRun(t.Context(), "healthcheck"); code != exitOK || out != "ready\n" {
 		t.Errorf("healthcheck: exit %d, %q", code, out)
 	}
