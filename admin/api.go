@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	rtmetrics "runtime/metrics"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,13 +49,26 @@ func (s *Server) complete(snap *Snapshot, now time.Time) {
 	n.Goroutines, n.HeapBytes, n.Memory = process()
 	n.Addrs = rows(n.Addrs)
 	snap.Points, snap.Links = rows(snap.Points), rows(snap.Links)
-	snap.Limits = rows(slices.DeleteFunc(snap.Limits, func(l Limit) bool { return l.Count == 0 }))
-	if d := snap.Discv5; d != nil {
+	snap.Limits = rows(hit(snap.Limits))
+	if snap.Discv5 != nil { // copied: the source may return the same one again
+		d := *snap.Discv5
 		d.Buckets = rows(d.Buckets)
+		snap.Discv5 = &d
 	}
-	if p := snap.Pubsub; p != nil {
+	if snap.Pubsub != nil {
+		p := *snap.Pubsub
 		p.Topics = rows(p.Topics)
+		snap.Pubsub = &p
 	}
+}
+
+func hit(limits []Limit) (list []Limit) {
+	for _, l := range limits {
+		if l.Count > 0 {
+			list = append(list, l)
+		}
+	}
+	return list
 }
 
 func rows[T any](list []T) []T {

@@ -53,8 +53,8 @@ type Config struct {
 
 	// Snapshot returns the daemon's state. It is called each second by one
 	// goroutine, so that the page has a past to show, and by /api/status; it may
-	// be called at once. What it returns belongs to the server. If nil, the page
-	// shows the process only.
+	// be called at once. What it returned must not change any more. If nil, the
+	// page shows the process only.
 	Snapshot func() Snapshot
 
 	// Peers returns up to limit connected peers, for /api/peers. If nil, none.
