@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,9 +54,19 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 type events struct {
 	w    io.Writer
 	json bool
+	mu   *sync.Mutex // nil where one goroutine speaks
+}
+
+// newEvents returns events that several goroutines may tell.
+func newEvents(w io.Writer, asJSON bool) events {
+	return events{w: w, json: asJSON, mu: new(sync.Mutex)}
 }
 
 func (e events) say(line string, object map[string]any) {
+	if e.mu != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+	}
 	if !e.json {
 		fmt.Fprintln(e.w, line)
 		return
@@ -69,7 +80,7 @@ func (e events) say(line string, object map[string]any) {
 
 // A pipe copies in to conn and conn to out.
 type pipe struct {
-	conn *rdv.Conn
+	conn halfCloser
 	in   io.Reader
 	out  io.Writer
 

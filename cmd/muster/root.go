@@ -88,6 +88,12 @@ func newRoot(e *env) *cobra.Command {
 		newSubCmd(e),
 		newENRCmd(e),
 		newDiscv5Cmd(e),
+		newUpCmd(e),
+		newFindCmd(e),
+		newListenCmd(e),
+		newCallCmd(e),
+		newForwardCmd(e),
+		newPingCmd(e),
 	)
 	return root
 }

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/spf13/cobra"
+	"rsc.io/qr"
+
+	"github.com/muster-p2p/muster"
+	"github.com/muster-p2p/muster/link"
+	"github.com/muster-p2p/muster/ticket"
+)
+
+const listenLong = `Wait for one caller and be a pipe to it: stdin goes to the caller, what the caller
+sends goes to stdout.
+
+Stderr has a ticket that the caller needs: it names this peer, the server to meet at
+and a secret token; give it to nobody else. With a point, the caller can also use
+this peer's ID, or its name if --ns and --name give it one. --allow says which peers
+may call; a ticket does not get around it.
+
+Without a point, any rdv server will do: --server URL.`
+
+// listenFlags are the flags of 'muster listen'.
+type listenFlags struct {
+	pointFlags
+	nameFlags
+	allow   []string
+	qr      bool
+	timeout time.Duration
+}
+
+func newListenCmd(e *env) *cobra.Command {
+	var f listenFlags
+	cmd := &cobra.Command{
+		Use:   "listen",
+		Short: "Wait for one caller: stdin to it, stdout from it",
+		Long:  listenLong,
+		Example: "  muster listen --server http://203.0.113.7:8080 > file\n" +
+			"  muster listen --point /dns4/point.example.org/tcp/4001/p2p/12D3Koo… --ns lab --name nas",
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
+	}
+	f.pointFlags.add(cmd)
+	f.nameFlags.add(cmd)
+	cmd.Flags().StringSliceVar(&f.allow, "allow", nil, "let in these `PEERID`s only")
+	cmd.Flags().BoolVar(&f.qr, "qr", false, "show the ticket as a QR code, too, on a terminal")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "give up if nobody has called after `DUR` (default: wait for ever)")
+	return cmd
+}
+
+func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
+	o, err := f.options()
+	if err == nil {
+		err = o.needMeeting()
+	}
+	if err != nil {
+		return err
+	}
+	names, err := f.names()
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		if err := o.needPoint(); err != nil {
+			return err
+		}
+	}
+	allow, err := parsePeerIDs("--allow", f.allow)
+	if err != nil {
+		return err
+	}
+	ev := newEvents(e.stderr, f.json)
+	c, err := openCaller(o, len(names) > 0, nil)
+	if err != nil {
+		return err
+	}
+	defer closing(c, &err)
+	wait := ctx
+	if f.timeout > 0 {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, f.timeout)
+		defer cancel()
+	}
+	m, err := f.meeting(wait, c)
+	if err != nil {
+		return err
+	}
+	if err := f.showTicket(e, ev, c.id, m); err != nil {
+		return err
+	}
+	l, err := c.listenPipe(ctx, allow)
+	if err != nil {
+		return err
+	}
+	stop, err := c.register(ctx, ev, names)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	start := time.Now()
+	conn, err := c.awaitCaller(wait, m, l, allow)
+	if err != nil {
+		return linkFailure(err)
+	}
+	return pipeLink(ctx, e, ev, start, conn)
+}
+
+// meeting returns where to wait for who has the ticket: at the servers that are
+// given, else at those of the point.
+func (f *listenFlags) meeting(ctx context.Context, c *caller) (link.Meeting, error) {
+	if len(c.opts.Servers) > 0 {
+		token := strings.ToLower(rand.Text()) // 130 bits
+		return link.Meeting{Servers: c.opts.Servers, Token: token, Header: c.bearer(token)}, nil
+	}
+	m, err := c.Reserve(ctx)
+	return m, linkFailure(err)
+}
+
+// showTicket tells how to call.
+func (f *listenFlags) showTicket(e *env, ev events, id peer.ID, m link.Meeting) error {
+	text, err := ticket.Ticket{Peer: id, Servers: m.Servers, Token: m.Token}.Encode()
+	if errors.Is(err, ticket.ErrTooLong) && len(m.Servers) > 1 {
+		text, err = ticket.Ticket{Peer: id, Servers: m.Servers[:1], Token: m.Token}.Encode()
+	}
+	if err != nil {
+		return fail(exitOther, err, "name a server with a shorter URL with --server")
+	}
+	ev.say(fmt.Sprintf("this is %s; call it with\n  muster call %s", id, text), map[string]any{"event": "ticket", "peer": id.String(), "ticket": text})
+	if f.qr && isTerminal(e.stderr) {
+		return showQR(e, text)
+	}
+	return nil
+}
+
+// showQR draws text as a QR code of half blocks, light on dark as terminals are
+// mostly; capitals make it smaller, and mean the same in a ticket.
+func showQR(e *env, text string) error {
+	code, err := qr.Encode(strings.ToUpper(text), qr.L)
+	if err != nil {
+		return fmt.Errorf("draw the QR code: %w", err)
+	}
+	const margin = 2
+	var b strings.Builder
+	for y := -margin; y < code.Size+margin; y += 2 {
+		for x := -margin; x < code.Size+margin; x++ {
+			b.WriteString([]string{"█", "▀", "▄", " "}[2*bit(code.Black(x, y))+bit(code.Black(x, y+1))])
+		}
+		b.WriteByte('\n')
+	}
+	_, err = fmt.Fprint(e.stderr, b.String())
+	return err
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// listenPipe lets the points call this peer. It returns nil if there are none.
+func (c *caller) listenPipe(ctx context.Context, allow []peer.ID) (*muster.Listener, error) {
+	if len(c.opts.Points) == 0 {
+		return nil, nil
+	}
+	l, err := c.Listen("", allow)
+	if err == nil {
+		err = c.servePing(ctx, allow)
+	}
+	if err == nil {
+		err = c.Start(ctx)
+	}
+	return l, err
+}
+
+// awaitCaller waits for the first caller, by ticket or, if l is not nil, through
+// a point.
+func (c *caller) awaitCaller(ctx context.Context, m link.Meeting, l *muster.Listener, allow []peer.ID) (*link.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		conn *link.Conn
+		err  error
+	}
+	results := make(chan result, 2)
+	ways := []func() (*link.Conn, error){func() (*link.Conn, error) { return c.awaitTicket(ctx, m, allow) }}
+	if l != nil {
+		defer l.Close() //nolint:errcheck // cannot fail
+		ways = append(ways, func() (*link.Conn, error) { return l.Accept(ctx) })
+	}
+	var wg sync.WaitGroup
+	for _, way := range ways {
+		wg.Go(func() {
+			conn, err := way()
+			results <- result{conn, err}
+		})
+	}
+	first := <-results
+	if first.err != nil && len(ways) > 1 && ctx.Err() == nil {
+		first = <-results // the other way may do
+	}
+	cancel()
+	wg.Wait()
+	close(results)
+	for late := range results {
+		if late.conn != nil {
+			_ = late.conn.Close() // there is one stdin
+		}
+	}
+	return first.conn, first.err
+}
+
+// awaitTicket waits for who has the ticket. A caller who does not say what it
+// wants does not end the wait.
+func (c *caller) awaitTicket(ctx context.Context, m link.Meeting, allow []peer.ID) (*link.Conn, error) {
+	allowed := map[peer.ID]bool{}
+	for _, id := range allow {
+		allowed[id] = true
+	}
+	for {
+		conn, err := c.AcceptAt(ctx, "", m, func(id peer.ID) error {
+			if len(allowed) > 0 && !allowed[id] {
+				return errors.New("not on the access list")
+			}
+			return nil
+		})
+		if err == nil || !errors.Is(err, muster.ErrHello) {
+			return conn, err
+		}
+	}
+}
