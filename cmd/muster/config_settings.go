@@ -21,10 +21,10 @@ type serveConfig struct {
 	urls             []string
 	admin            string
 
-	tlsMode, tlsCert, tlsKey  string
-	tlsHosts                  []string
-	tlsEmail, tlsACME, tlsCA  string
-	trustedProxies            []string
+	tlsMode, tlsCert, tlsKey string
+	tlsHosts                 []string
+	tlsEmail, tlsACME, tlsCA string
+	trustedProxies           []string
 
 	rendezvous, waku, legacy, discoverAll bool
 	minTTL, maxTTL                        time.Duration
@@ -35,11 +35,11 @@ type serveConfig struct {
 	discv5Listen, discv5Announce []string
 	bootnodes                    []string
 
-	relayAccess                                string
-	openRelay                                  bool
-	relayNames                                 []string
-	lobbyTimeout, idleTimeout                  time.Duration
-	maxWaiting, maxWaitingPerSource, maxPairs  int
+	relayAccess                                   string
+	openRelay                                     bool
+	relayNames                                    []string
+	lobbyTimeout, idleTimeout                     time.Duration
+	maxWaiting, maxWaitingPerSource, maxPairs     int
 	pairRate, sourceRate, totalRate, sessionBytes int64
 
 	reach bool
@@ -247,4 +247,3 @@ func settingOf(key string) *setting {
 	}
 	return &settings[i]
 }
-
