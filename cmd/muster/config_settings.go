@@ -20,6 +20,7 @@ type serveConfig struct {
 	http             string
 	urls             []string
 	admin            string
+	adminToken       string
 
 	tlsMode, tlsCert, tlsKey string
 	tlsHosts                 []string
@@ -122,6 +123,10 @@ var settings = []setting{
 	{
 		key: "listen.admin", flag: "admin", env: "MUSTER_ADMIN", def: admin.DefaultListen,
 		usage: "where metrics, health and the status page are, HOST:PORT on loopback or unix:PATH; empty: nowhere", into: func(c *serveConfig) any { return &c.admin },
+	},
+	{
+		key: "listen.admin_token", flag: "admin-token", env: "MUSTER_ADMIN_TOKEN", secret: true,
+		usage: "token that the admin listener wants; needed, with TLS, where other machines can reach it", into: func(c *serveConfig) any { return &c.adminToken },
 	},
 	{
 		key: "tls.mode", def: "off", choice: []string{"off", "files", "acme"},

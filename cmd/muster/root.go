@@ -75,6 +75,9 @@ func newRoot(e *env) *cobra.Command {
 		return usageError(err, "see '"+cmd.CommandPath()+" --help'")
 	})
 	root.AddCommand(
+		newServeCmd(e),
+		newConfigCmd(e),
+		newTokenCmd(e),
 		newVersionCmd(e),
 		newKeyCmd(e),
 		newRdvCmd(e),
