@@ -282,10 +282,10 @@ func lineOf(lines map[string]int, key string) int {
 func keyLines(b []byte) map[string]int {
 	lines := map[string]int{}
 	note := func(p *unstable.Parser, table []string, it unstable.Iterator) []string {
-		path, line := slices.Clone(table), 1
+		path := slices.Clone(table)
 		for it.Next() {
 			n := it.Node()
-			line = p.Shape(n.Raw).Start.Line
+			line := p.Shape(n.Raw).Start.Line
 			path = append(path, string(n.Data))
 			if key := strings.Join(path, "."); lines[key] == 0 {
 				lines[key] = line
