@@ -20,6 +20,7 @@ import (
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/rdv"
+	"github.com/muster-p2p/muster/reach"
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -106,9 +107,16 @@ type PointConfig struct {
 	// TLS, if not nil, secures HTTP.
 	TLS *tls.Config
 
-	// URLs are what others call the rdv server. If empty, it is told by the
-	// address that it listens on.
+	// URLs are what others call the rdv server. If empty, peers that are brought
+	// together go to the host that they reached this node by.
 	URLs []string
+
+	// NoReach leaves out that peers which cannot be dialled are called through
+	// this point. It needs the rdv server.
+	NoReach bool
+
+	// Reach bounds what callees and callers may have.
+	Reach reach.Limits
 
 	// Server and Relayer are the rdv server and its relay with the limits to
 	// use. They belong to the point from Start on, which sets the Handler and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -60,14 +61,40 @@ func (n *Node) listenDiscv5(cfg discv5.Config) (*discv5.Node, error) {
 			return nil, fmt.Errorf("muster: make a node identity: %w", err)
 		}
 	}
+	cfg.Entries = cfg.Entries.Clone()
 	// Who finds a record with a TCP port takes its key for that of a libp2p peer.
 	if own != nil && enr.PeerIDOf(cfg.Key.Public()) == n.host.ID() {
-		cfg.Entries = cfg.Entries.Clone()
 		for _, a := range n.host.Addrs() {
 			tellTCP(&cfg.Entries, a)
 		}
 	}
+	for _, listen := range cfg.Listen {
+		if ip := n.addrLike(listen.Addr()); ip.IsValid() && listen.Port() != 0 {
+			cfg.Entries.SetUDPEndpoint(netip.AddrPortFrom(ip, listen.Port()))
+		}
+	}
 	return discv5.Listen(cfg)
+}
+
+// addrLike returns an address of this machine to name in a record until peers
+// have agreed on one, for a socket that is bound to all addresses of a family.
+// The loopback address is nobody else's.
+func (n *Node) addrLike(bound netip.Addr) netip.Addr {
+	if !bound.IsUnspecified() {
+		return netip.Addr{}
+	}
+	var private netip.Addr
+	for _, a := range n.host.Addrs() {
+		ip := addrPortOf(toNetAddr(a)).Addr()
+		switch {
+		case ip.Is4() != bound.Is4() || !ip.IsGlobalUnicast():
+		case manet.IsPublicAddr(a):
+			return ip
+		case !private.IsValid():
+			private = ip
+		}
+	}
+	return private
 }
 
 // tellTCP enters the port of a listening address into a record.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -57,6 +58,11 @@ type HostConfig struct {
 	// Announce, if not empty, are the addresses that others are told in place of
 	// those that the host listens on.
 	Announce []ma.Multiaddr
+
+	// OwnPorts refuses to listen on a port that another process of this user
+	// has. Without it the kernel lets both have it, so that the host can dial
+	// from the port that it listens on and NATs know it by that.
+	OwnPorts bool
 
 	// ResourceManager limits streams, connections and memory. If nil, limits
 	// that fit MaxConns connections are used.
@@ -141,17 +147,19 @@ func assembleHost(cfg HostConfig) (_ host.Host, err error) {
 	if err != nil {
 		return nil, err
 	}
-	tr, err := tcp.NewTCPTransport(up, rm, nil)
+	var topts []tcp.Option
+	if cfg.OwnPorts {
+		topts = append(topts, tcp.DisableReuseport())
+	}
+	tr, err := tcp.NewTCPTransport(up, rm, nil, topts...)
 	if err != nil {
 		return nil, err
 	}
 	if err := sw.AddTransport(tr); err != nil {
 		return nil, err
 	}
-	if len(cfg.Listen) > 0 {
-		if err := sw.Listen(cfg.Listen...); err != nil {
-			return nil, err
-		}
+	if err := listenEach(sw, cfg.Listen); err != nil {
+		return nil, err
 	}
 	opts := &basichost.HostOpts{EventBus: bus, ConnManager: cm, UserAgent: cfg.UserAgent, EnablePing: true}
 	if len(cfg.Announce) > 0 {
@@ -163,6 +171,25 @@ func assembleHost(cfg HostConfig) (_ host.Host, err error) {
 	}
 	h.Start()
 	return h, nil
+}
+
+// listenEach listens on all addresses. One that this machine has not, such as
+// of IPv6, is passed over if there is another; a port that is taken is not.
+func listenEach(sw *swarm.Swarm, addrs []ma.Multiaddr) error {
+	var errs []error
+	for _, a := range addrs {
+		err := sw.Listen(a)
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
+			return err
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 && len(errs) == len(addrs) {
+		return errors.Join(errs...)
+	}
+	return nil
 }
 
 // newUpgrader offers Noise before TLS: it is what every peer of the five

@@ -78,19 +78,49 @@ func (n *Node) Start(ctx context.Context) error {
 		return errors.New("muster: a node is started once")
 	}
 	n.state = stateStarted
-	for _, step := range []func(context.Context) error{
-		n.startHost, n.startPoint, n.startFind, n.startTalk,
+	for _, step := range []struct {
+		part  Part
+		start func(context.Context) error
+	}{
+		{PartHost, n.startHost},
+		{PartRendezvous, n.startPoint},
+		{PartRdv, n.startRdv},
+		{PartReach, n.startReach},
+		{PartDiscv5, n.startFind},
+		{PartPubsub, n.startTalk},
 	} {
 		err := ctx.Err()
 		if err == nil {
-			err = step(ctx)
+			err = step.start(ctx)
 		}
 		if err != nil {
-			return errors.Join(err, n.closeLocked())
+			return errors.Join(&StartError{step.part, err}, n.closeLocked())
 		}
 	}
 	return nil
 }
+
+// A Part is one of what a node is made of.
+type Part string
+
+// The parts.
+const (
+	PartHost       Part = "host"
+	PartRendezvous Part = "rendezvous"
+	PartRdv        Part = "rdv"
+	PartReach      Part = "reach"
+	PartDiscv5     Part = "discv5"
+	PartPubsub     Part = "pubsub"
+)
+
+// A StartError says which part of a node did not start.
+type StartError struct {
+	Part Part
+	Err  error
+}
+
+func (e *StartError) Error() string { return fmt.Sprintf("muster: start %s: %v", e.Part, e.Err) }
+func (e *StartError) Unwrap() error { return e.Err }
 
 func (n *Node) startHost(context.Context) error {
 	if err := n.registerMetrics(); err != nil {
@@ -102,7 +132,7 @@ func (n *Node) startHost(context.Context) error {
 		return nil
 	}
 	h, err := NewHost(HostConfig{
-		Key: n.cfg.Key, Listen: n.cfg.Listen, Announce: n.cfg.Announce, MaxConns: n.cfg.MaxConns,
+		Key: n.cfg.Key, Listen: n.cfg.Listen, Announce: n.cfg.Announce, MaxConns: n.cfg.MaxConns, OwnPorts: n.Point != nil,
 		ConnsLow: n.cfg.MaxConns * 2 / 3, ConnsHigh: n.cfg.MaxConns * 8 / 9,
 	})
 	if err != nil {

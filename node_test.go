@@ -159,7 +159,7 @@ func TestRelayAccess(t *testing.T) {
 	if _, err := io.ReadFull(a, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if st := point.Point.RelayStats(); st.Relayed != 2 || st.Bytes < 1501 {
+	if st := point.Point.RelayStats(); st.Relayed != 2 || st.Bytes < 1500 { // the last byte may be counted after it came
 		t.Errorf("stats %+v", st)
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/muster-p2p/muster/access"
 	"github.com/muster-p2p/muster/rdv"
+	"github.com/muster-p2p/muster/reach"
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -29,6 +30,7 @@ type Point struct {
 	rendezvous *rendezvous.Point
 	gate       *access.Gate
 	relay      *relay
+	reach      *reach.Server
 	listener   net.Listener
 	ready      chan struct{} // closed when gate is set, or never will be
 }
@@ -46,7 +48,7 @@ func (n *Node) startPoint(context.Context) error {
 	}
 	if p.cfg.NoRendezvous {
 		rand.Read(store.secret[:]) // never fails, by its contract
-		return errors.Join(p.openGate(n, store.secret[:]), n.startHTTP())
+		return p.openGate(n, store.secret[:])
 	}
 	cfg := p.cfg.Rendezvous
 	cfg.Store, cfg.Access = store, p.mayRendezvous
@@ -60,16 +62,13 @@ func (n *Node) startPoint(context.Context) error {
 	p.ready = make(chan struct{})
 	rp, err := rendezvous.NewPoint(n.inner, cfg)
 	if err != nil {
-		return fmt.Errorf("muster: %w", err)
+		return err
 	}
 	n.onClose(rp.Close)
 	p.rendezvous = rp
 	err = p.openGate(n, store.secret[:])
 	close(p.ready)
-	if err != nil {
-		return err
-	}
-	return n.startHTTP()
+	return err
 }
 
 // A secretStore learns the secret of a store when that is opened.
@@ -135,19 +134,19 @@ func (p *Point) mayRendezvous(ctx context.Context, r rendezvous.Request) error {
 	return err
 }
 
-// startHTTP opens the rdv server.
-func (n *Node) startHTTP() error {
+// startRdv opens the rdv server.
+func (n *Node) startRdv(ctx context.Context) error {
 	p := n.Point
-	if p.cfg.Listener == nil && p.cfg.HTTP == "" {
+	if p == nil || p.cfg.Listener == nil && p.cfg.HTTP == "" {
 		return nil
 	}
 	p.listener = p.cfg.Listener
 	if p.listener == nil {
 		var lc net.ListenConfig
 		lc.SetMultipathTCP(false) // which the kernel does not splice
-		ln, err := lc.Listen(context.Background(), "tcp", p.cfg.HTTP)
+		ln, err := lc.Listen(ctx, "tcp", p.cfg.HTTP)
 		if err != nil {
-			return fmt.Errorf("muster: listen for rdv: %w", err)
+			return err
 		}
 		p.listener = ln
 	}
@@ -219,10 +218,16 @@ func bearer(h http.Header) string {
 
 // drain sends away who waits and lets pairs finish.
 func (p *Point) drain(ctx context.Context) error {
-	if p.relay == nil {
-		return nil
+	var errs [2]error
+	var wg sync.WaitGroup
+	if p.reach != nil {
+		wg.Go(func() { errs[0] = p.reach.Drain(ctx) })
 	}
-	return p.cfg.Server.Drain(ctx)
+	if p.relay != nil {
+		wg.Go(func() { errs[1] = p.cfg.Server.Drain(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // Gate returns what decides who may use the point, nil before Start.
@@ -234,6 +239,10 @@ func (p *Point) Registry() *rendezvous.Point { return p.rendezvous }
 // Server returns the rdv server; it is not started if HTTP and Listener were
 // unset.
 func (p *Point) Server() *rdv.Server { return p.cfg.Server }
+
+// Reach returns what passes invitations on, nil before Start and if there is
+// no rdv server for them.
+func (p *Point) Reach() *reach.Server { return p.reach }
 
 // RelayStats returns the counters of the relay.
 func (p *Point) RelayStats() rdv.RelayStats {
@@ -265,9 +274,5 @@ func (p *Point) URLs() []string {
 	if ap.Addr().IsUnspecified() {
 		ap = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), ap.Port())
 	}
-	scheme := "http://"
-	if p.cfg.TLS != nil {
-		scheme = "https://"
-	}
-	return []string{scheme + ap.String()}
+	return []string{p.scheme() + "://" + ap.String()}
 }

@@ -2,7 +2,6 @@ package muster
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 
 	"github.com/muster-p2p/muster/pubsub"
@@ -31,7 +30,7 @@ func (n *Node) startTalk(context.Context) error {
 	}
 	ps, err := pubsub.New(n.inner, cfg)
 	if err != nil {
-		return fmt.Errorf("muster: %w", err)
+		return err
 	}
 	n.onClose(ps.Close)
 	n.Talk.router.Store(ps)

@@ -209,27 +209,43 @@ func grantOf(tok *Token) Grant {
 	return Grant{account: a}
 }
 
-// Reach decides on a peer that wants to be reached, or to invite another one.
-// The callee is whom it invites, empty if it is itself the callee.
-func (g *Gate) Reach(ctx context.Context, id, callee peer.ID, token string) (Grant, error) {
-	grant, err := g.reach(ctx, id, callee, token)
+// A ReachRequest is what a point knows of a peer that wants to be reached, or
+// to invite another one.
+type ReachRequest struct {
+	Peer  peer.ID
+	Token string // its access token, empty if it has none
+
+	// Callee is whom it invites, empty if it is itself the callee. CalleeToken
+	// is the one that the callee was let in with.
+	Callee      peer.ID
+	CalleeToken string
+}
+
+// Reach decides on a request to be reached or to invite. Who invites without a
+// token is paid for by the callee's: the callee lets callers in by itself.
+func (g *Gate) Reach(ctx context.Context, r ReachRequest) (Grant, error) {
+	grant, err := g.reach(ctx, r)
 	return grant, g.note("reach", err)
 }
 
-func (g *Gate) reach(ctx context.Context, id, callee peer.ID, token string) (Grant, error) {
-	p := g.policy.Load()
+func (g *Gate) reach(ctx context.Context, r ReachRequest) (Grant, error) {
+	p, now := g.policy.Load(), g.cfg.now()
 	switch {
 	case p.Relay == Closed:
 		return Grant{}, fmt.Errorf("%w: the relay is closed", ErrForbidden)
-	case slices.Contains(p.Banned, id):
+	case slices.Contains(p.Banned, r.Peer):
 		return Grant{}, fmt.Errorf("%w: the peer is banned", ErrForbidden)
 	}
-	tok, err := g.issued(g.cfg.now(), token, Reach, id)
-	grant := grantOf(tok)
-	if errors.Is(err, ErrUnauthorized) && (p.Relay == OpenToEach || p.Relay == ByName && g.named(p, id, callee)) {
+	token := r.Token
+	tok, err := g.issued(now, token, Reach, r.Peer)
+	if errors.Is(err, ErrUnauthorized) && token == "" && r.Callee != "" {
+		token = r.CalleeToken
+		tok, err = g.issued(now, token, Reach, r.Callee)
+	}
+	if errors.Is(err, ErrUnauthorized) && (p.Relay == OpenToEach || p.Relay == ByName && g.named(p, r.Peer, r.Callee)) {
 		err = nil
 	}
-	return grant, g.ask(ctx, err, Question{Op: "reach", Peer: id, Token: token})
+	return grantOf(tok), g.ask(ctx, err, Question{Op: "reach", Peer: r.Peer, Token: token})
 }
 
 // named reports whether one of the peers is registered under a name that is
@@ -304,12 +320,6 @@ func (g *Gate) discover(id peer.ID, name string) error {
 	default:
 		return fmt.Errorf("%w: the name is not served", ErrForbidden)
 	}
-}
-
-// Admin decides on a bearer token for the admin page.
-func (g *Gate) Admin(token string) error {
-	_, err := g.issued(g.cfg.now(), token, Admin, "")
-	return g.note("admin", err)
 }
 
 // ask puts to the hook what is not refused, or only for want of a known token.

@@ -31,19 +31,19 @@ func newGate(t *testing.T, p access.Policy, now *time.Time) (*access.Gate, *acce
 
 func TestRelayModes(t *testing.T) {
 	yes, who, no := error(nil), access.ErrUnauthorized, access.ErrForbidden
-	names := []string{"lab"}
+	served := []string{"lab"}
 	for mode, want := range map[access.Mode]map[string]error{
-		access.Closed:     {"nothing": no, "minted path": no, "minted bearer": no, "relay": no, "reach": no, "admin": no, "garbage": no},
-		access.ByToken:    {"nothing": who, "minted path": yes, "minted bearer": yes, "relay": yes, "reach": yes, "admin": no, "garbage": who},
-		access.ByName:     {"nothing": who, "minted path": yes, "minted bearer": yes, "relay": yes, "reach": yes, "admin": no, "garbage": who},
-		access.OpenToEach: {"nothing": yes, "minted path": yes, "minted bearer": yes, "relay": yes, "reach": yes, "admin": no, "garbage": yes},
+		access.Closed:     {"nothing": no, "minted path": no, "minted bearer": no, "relay": no, "reach": no, "names": no, "garbage": no},
+		access.ByToken:    {"nothing": who, "minted path": yes, "minted bearer": yes, "relay": yes, "reach": yes, "names": no, "garbage": who},
+		access.ByName:     {"nothing": who, "minted path": yes, "minted bearer": yes, "relay": yes, "reach": yes, "names": no, "garbage": who},
+		access.OpenToEach: {"nothing": yes, "minted path": yes, "minted bearer": yes, "relay": yes, "reach": yes, "names": no, "garbage": yes},
 	} {
 		t.Run(mode.String(), func(t *testing.T) {
 			now := start
-			g, tokens := newGate(t, access.Policy{Relay: mode, RelayNames: names}, &now)
+			g, tokens := newGate(t, access.Policy{Relay: mode, RelayNames: served}, &now)
 			relay, _ := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Relay}})
 			reach, _ := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Reach}})
-			admin, _ := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Admin}})
+			names, _ := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Rendezvous}, Peer: alice})
 			minted := newMinter(t, 1).Mint(now, time.Minute)
 			for name, r := range map[string]access.RelayRequest{
 				"nothing":       {Token: "room"},
@@ -51,7 +51,7 @@ func TestRelayModes(t *testing.T) {
 				"minted bearer": {Token: "derived", Bearer: minted},
 				"relay":         {Token: "room", Bearer: relay},
 				"reach":         {Token: "room", Bearer: reach},
-				"admin":         {Token: "room", Bearer: admin},
+				"names":         {Token: "room", Bearer: names},
 				"garbage":       {Token: "room", Bearer: "mt1.aaaaaaaa.b"},
 			} {
 				_, err := g.Relay(t.Context(), r)
@@ -67,13 +67,17 @@ func TestReachModes(t *testing.T) {
 	reach, _ := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Reach}})
 	alices, _ := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Reach}, Peer: alice, Expires: start.Add(time.Hour)})
 	ask := func(id, callee peer.ID, token string) error {
-		_, err := g.Reach(t.Context(), id, callee, token)
+		_, err := g.Reach(t.Context(), access.ReachRequest{Peer: id, Callee: callee, Token: token})
 		return err
 	}
 	wantErr(t, "with a token", ask(bob, "", reach), nil)
 	wantErr(t, "with her own", ask(alice, "", alices), nil)
 	wantErr(t, "with another's", ask(bob, "", alices), access.ErrForbidden)
 	wantErr(t, "with none", ask(alice, "", ""), access.ErrUnauthorized)
+	_, err := g.Reach(t.Context(), access.ReachRequest{Peer: bob, Callee: alice, CalleeToken: alices})
+	wantErr(t, "the callee pays", err, nil)
+	_, err = g.Reach(t.Context(), access.ReachRequest{Peer: bob, Token: "mt1.wrong", Callee: alice, CalleeToken: alices})
+	wantErr(t, "a wrong token in spite of it", err, access.ErrUnauthorized)
 	now = start.Add(time.Hour)
 	wantErr(t, "run out", ask(alice, "", alices), access.ErrForbidden)
 
@@ -139,7 +143,7 @@ func TestQuota(t *testing.T) {
 	now := start
 	g, tokens := newGate(t, access.Policy{Relay: access.ByToken, SessionBytes: 50}, &now)
 	text, tok := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Reach}, Bytes: 100})
-	grant, err := g.Reach(t.Context(), alice, "", text)
+	grant, err := g.Reach(t.Context(), access.ReachRequest{Peer: alice, Token: text})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +160,7 @@ func TestQuota(t *testing.T) {
 	wantErr(t, "beyond", g.Charge(1, d, a), access.ErrForbidden)
 	_, err = g.Relay(t.Context(), access.RelayRequest{Token: minted})
 	wantErr(t, "used up, minted", err, access.ErrForbidden)
-	_, err = g.Reach(t.Context(), alice, "", text)
+	_, err = g.Reach(t.Context(), access.ReachRequest{Peer: alice, Token: text})
 	wantErr(t, "used up, issued", err, access.ErrForbidden)
 	if err := tokens.Revoke(tok.ID); err != nil {
 		t.Fatal(err)

@@ -11,12 +11,12 @@ import (
 // ops and results are the labels of the decisions: there are no others, so
 // that strangers cannot make any.
 var (
-	ops     = []string{"relay", "reach", "register", "discover", "admin"}
+	ops     = []string{"relay", "reach", "register", "discover"}
 	results = []string{"allowed", "unauthorized", "forbidden", "unavailable"}
 )
 
 type metrics struct {
-	decisions         [5][4]atomic.Uint64 // by ops and results
+	decisions         [4][4]atomic.Uint64 // by ops and results
 	minted, exhausted atomic.Uint64
 }
 

@@ -21,11 +21,10 @@ const (
 	Relay      Scope = "relay"      // the rdv server: introductions and relayed bytes
 	Reach      Scope = "reach"      // to be reached, and to invite; it includes minted tokens
 	Rendezvous Scope = "rendezvous" // to register names; only for tokens of a peer
-	Admin      Scope = "admin"      // the admin page and metrics
 )
 
 // Scopes lists all of them.
-func Scopes() []Scope { return []Scope{Relay, Reach, Rendezvous, Admin} }
+func Scopes() []Scope { return []Scope{Relay, Reach, Rendezvous} }
 
 // The parts of a token, and its bounds.
 const (

@@ -1,0 +1,492 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/muster-p2p/muster/access"
+	"github.com/muster-p2p/muster/rdv"
+)
+
+// A testDaemon is 'muster serve' in this process.
+type testDaemon struct {
+	t     *testing.T
+	dir   string
+	addr  string
+	ready readyEvent
+
+	mu     sync.Mutex
+	stderr bytes.Buffer
+	lines  chan string
+	stop   func() int
+}
+
+type readyEvent struct {
+	Event, Peer, ENR, Admin string
+	RDV                     []string `json:"rdv"`
+	Addrs, Open, Closed     []string
+}
+
+// Write takes what the daemon says on stderr, and passes lines on.
+func (d *testDaemon) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stderr.Write(b)
+	for line := range strings.Lines(string(b)) {
+		select {
+		case d.lines <- line:
+		default:
+		}
+	}
+	return len(b), nil
+}
+
+func (d *testDaemon) said() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stderr.String()
+}
+
+// waitFor returns the first line with text in it.
+func (d *testDaemon) waitFor(text string) string {
+	d.t.Helper()
+	for {
+		select {
+		case line := <-d.lines:
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-d.t.Context().Done():
+			d.t.Fatalf("never said %q: %s", text, d.said())
+		}
+	}
+}
+
+// startDaemon runs a point on loopback, with a data directory of its own,
+// until the test ends.
+func startDaemon(t *testing.T, args ...string) *testDaemon {
+	t.Helper()
+	d := &testDaemon{t: t, dir: filepath.Join(t.TempDir(), "data"), lines: make(chan string, 1000)}
+	args = append([]string{
+		"serve", "--json", "--data-dir", d.dir, "--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0",
+		"--discv5-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain", "5s",
+	}, args...)
+	ctx, cancel := context.WithCancel(context.Background())
+	r, w := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, args, strings.NewReader(""), w, d)
+		_ = w.Close()
+	}()
+	d.stop = sync.OnceValue(func() int { cancel(); return <-code })
+	t.Cleanup(func() {
+		if got := d.stop(); got != exitOK {
+			t.Errorf("exit %d: %s", got, d.said())
+		}
+	})
+	b := make([]byte, 4096)
+	n, err := r.Read(b)
+	if err != nil {
+		t.Fatalf("%v: exit %d: %s", err, <-code, d.said())
+	}
+	d.addr = strings.TrimSpace(string(b[:n]))
+	go func() { _, _ = io.Copy(io.Discard, r) }()
+	if err := json.Unmarshal([]byte(d.waitFor(`"event":"ready"`)), &d.ready); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (d *testDaemon) get(path string) (int, string) {
+	d.t.Helper()
+	resp, err := http.Get(strings.TrimSuffix(d.ready.Admin, "/") + path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// TestServe: a point that is registered at, used with a token, and stopped.
+func TestServe(t *testing.T) {
+	d := startDaemon(t)
+	if !strings.HasPrefix(d.addr, "/ip4/127.0.0.1/tcp/") || !strings.HasSuffix(d.addr, "/p2p/"+d.ready.Peer) {
+		t.Errorf("first line %q", d.addr)
+	}
+	if len(d.ready.RDV) != 1 || !strings.HasPrefix(d.ready.ENR, "enr:") || len(d.ready.Open) == 0 || len(d.ready.Closed) == 0 {
+		t.Errorf("said %+v", d.ready)
+	}
+	if code, out, errs := musterRun(t.Context(), "rendezvous", "register", "lab", "--point", d.addr, "--addr", "/ip4/192.0.2.7/tcp/1"); code != 0 {
+		t.Errorf("register: %d %s %s", code, out, errs)
+	}
+	if code, out, errs := musterRun(t.Context(), "rendezvous", "discover", "lab", "--point", d.addr); code != 0 || !strings.Contains(out, "192.0.2.7") {
+		t.Errorf("discover: %d %s %s", code, out, errs)
+	}
+	if _, resp, err := new(rdv.Client).Dial(t.Context(), d.ready.RDV[0], "room", nil); err == nil || resp == nil || resp.StatusCode != 401 {
+		t.Errorf("without a token: %v, %v", resp, err)
+	}
+	if code, body := d.get("/readyz"); code != 200 {
+		t.Errorf("not ready: %s", body)
+	}
+	if _, body := d.get("/metrics"); !strings.Contains(body, "muster_rendezvous_") || !strings.Contains(body, "muster_rdv_") ||
+		!strings.Contains(body, "muster_access_") || !strings.Contains(body, "muster_reach_") {
+		t.Errorf("metrics: %s", body)
+	}
+	if d.stop() != exitOK {
+		t.Error(d.said())
+	}
+}
+
+// TestServeMetricsAreFew: "<= 400 series".
+func TestServeMetricsAreFew(t *testing.T) {
+	d := startDaemon(t, "--waku")
+	_, body := d.get("/metrics")
+	series := 0
+	for line := range strings.Lines(body) {
+		if !strings.HasPrefix(line, "#") {
+			series++
+		}
+	}
+	if series > 400 {
+		t.Errorf("%d series", series)
+	}
+	t.Logf("%d series", series)
+}
+
+// TestServeTakesNewTokens: a token that is issued beside a point that runs is
+// taken, and one that is revoked is not.
+func TestServeTakesNewTokens(t *testing.T) {
+	d := startDaemon(t)
+	code, text, errs := musterRun(t.Context(), "token", "issue", "--data-dir", d.dir, "--scope", "relay")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	status := func(method string) int {
+		req, err := http.NewRequestWithContext(t.Context(), method, d.ready.RDV[0]+"/room", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(text))
+		req.Header.Set("Connection", "upgrade")
+		req.Header.Set("Upgrade", "rdv/1")
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		resp, err := http.DefaultTransport.RoundTrip(req.WithContext(ctx))
+		if err != nil {
+			return 0 // it waits for its peer
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	// The point looks at the directory once a second; it has not looked yet.
+	if got := status("ACCEPT"); got != 0 {
+		t.Errorf("status %d with a token", got)
+	}
+	id := strings.Split(text, ".")[1]
+	if code, _, errs := musterRun(t.Context(), "token", "revoke", id, "--data-dir", d.dir); code != 0 {
+		t.Fatal(errs)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil { // sooner than in a second
+		t.Fatal(err)
+	}
+	d.waitFor("reloaded")
+	if got := status("ACCEPT"); got != http.StatusUnauthorized {
+		t.Errorf("status %d after it was revoked", got)
+	}
+}
+
+// TestServeReloads: SIGHUP applies policy and level, says what needs a restart,
+// and changes nothing if the file is no good.
+func TestServeReloads(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "muster.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hup := func() {
+		t.Helper()
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("[relay]\naccess = \"token\"\n")
+	d := startDaemon(t, "--config", file)
+	relay := func() string {
+		_, body := d.get("/api/status")
+		var s struct{ Relay struct{ Access string } }
+		if err := json.Unmarshal([]byte(body), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s.Relay.Access
+	}
+	write("[relay]\naccess = \"closed\"\nmax_pairs = 7\n[log]\nlevel = \"debug\"\n")
+	hup()
+	d.waitFor("relay.max_pairs")
+	d.waitFor(`"event":"reloaded"`)
+	if got := relay(); got != "closed" {
+		t.Errorf("access %s", got)
+	}
+	if _, body := d.get("/api/loglevel"); body != "debug\n" {
+		t.Errorf("level %s", body)
+	}
+	write("[relay]\naccess = \"opne\"\n")
+	hup()
+	if line := d.waitFor("configuration not reloaded"); !strings.Contains(line, "relay.access (muster.toml:2)") {
+		t.Errorf("said %s", line)
+	}
+	if got := relay(); got != "closed" {
+		t.Errorf("access %s", got)
+	}
+}
+
+// TestServePortInUse: exit 9, and the flag to change.
+func TestServePortInUse(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = udp.Close() }()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	for flag, value := range map[string]string{
+		"--listen": "/ip4/127.0.0.1/tcp/" + port, "--http": ln.Addr().String(), "--admin": ln.Addr().String(),
+		"--discv5-listen": udp.LocalAddr().String(),
+	} {
+		args := map[string]string{
+			"--listen": "/ip4/127.0.0.1/tcp/0", "--http": "127.0.0.1:0", "--admin": "", "--discv5-listen": "127.0.0.1:0",
+			"--data-dir": t.TempDir(), "--store": "memory",
+		}
+		args[flag] = value
+		line := []string{"serve"}
+		for f, v := range args {
+			line = append(line, f, v)
+		}
+		code, out, errs := musterRun(t.Context(), line...)
+		if code != exitLocal || !strings.Contains(errs, flag) || out != "" {
+			t.Errorf("%s: exit %d, stdout %q, stderr %s", flag, code, out, errs)
+		}
+	}
+}
+
+// TestServePortIsOurs: a second point does not share the port of the first.
+func TestServePortIsOurs(t *testing.T) {
+	d := startDaemon(t)
+	info, err := peer.AddrInfoFromString(d.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := musterRun(t.Context(), "serve", "--listen", info.Addrs[0].String(), "--http", "", "--admin", "", "--discv5=false",
+		"--data-dir", t.TempDir(), "--store", "memory")
+	if code != exitLocal || !strings.Contains(errs, "--listen") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+// TestServeKeepsWhatItHas: a point that is started again is the same, and has
+// the registrations, tokens and counts of before.
+func TestServeKeepsWhatItHas(t *testing.T) {
+	d := startDaemon(t)
+	if code, _, errs := musterRun(t.Context(), "rendezvous", "register", "lab", "--point", d.addr, "--addr", "/ip4/192.0.2.7/tcp/1"); code != 0 {
+		t.Fatal(errs)
+	}
+	d.stop()
+	again := startDaemon(t, "--data-dir", d.dir)
+	if again.ready.Peer != d.ready.Peer {
+		t.Errorf("peer %s became %s", d.ready.Peer, again.ready.Peer)
+	}
+	if code, out, errs := musterRun(t.Context(), "rendezvous", "discover", "lab", "--point", again.addr); code != 0 || !strings.Contains(out, "192.0.2.7") {
+		t.Errorf("discover: %d %s %s", code, out, errs)
+	}
+}
+
+// TestServeKeyModes: keys and directories that others can use are refused with
+// exit 2, and left as they are.
+func TestServeKeyModes(t *testing.T) {
+	if os.PathSeparator != '/' {
+		t.Skip("modes are of unix")
+	}
+	good := filepath.Join(t.TempDir(), "good.key")
+	if _, err := createKey(good); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(dir, key string) error{
+		"readable by group":  func(_, key string) error { return os.WriteFile(key, b, 0o640) },
+		"readable by others": func(_, key string) error { return os.WriteFile(key, b, 0o604) },
+		"symbolic link":      func(_, key string) error { return os.Symlink(good, key) },
+		"directory":          func(_, key string) error { return os.Mkdir(key, 0o700) },
+		"damaged":            func(_, key string) error { return os.WriteFile(key, b[1:], 0o600) },
+		"empty":              func(_, key string) error { return os.WriteFile(key, nil, 0o600) },
+		"dir of others":      func(dir, _ string) error { return os.Chmod(dir, 0o777) },
+		"damaged discv5 key": func(dir, _ string) error { return os.WriteFile(filepath.Join(dir, "discv5.key"), b[1:], 0o600) },
+		"damaged token": func(dir, _ string) error {
+			return os.MkdirAll(filepath.Join(dir, "tokens"), 0o700)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.Chmod(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(dir, filepath.Join(dir, "node.key")); err != nil {
+				t.Fatal(err)
+			}
+			if name == "damaged token" {
+				if err := os.WriteFile(filepath.Join(dir, "tokens", "aaaaaaaa.json"), []byte("{"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, out, errs := musterRun(t.Context(), "serve", "--data-dir", dir, "--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0",
+				"--admin", "", "--discv5-listen", "127.0.0.1:0", "--store", "memory")
+			if code != exitUsage || out != "" {
+				t.Errorf("exit %d, stdout %q, stderr %s", code, out, errs)
+			}
+		})
+	}
+}
+
+// TestSecretsStaySecret runs 50 secrets through everything that prints: logs,
+// metrics, the status page and 'config show'.
+func TestSecretsStaySecret(t *testing.T) {
+	var secrets []string
+	secret := func() string {
+		s := "sEcReT" + strings.ToLower(access.Short(time.Duration(len(secrets)).String()+t.TempDir()))
+		secrets = append(secrets, s)
+		return s
+	}
+	adminToken := strings.Repeat(secret(), 3)
+	hook := "http://user:" + secret() + "@127.0.0.1:1/" + secret() + "?key=" + secret()
+	t.Setenv("MUSTER_ADMIN_TOKEN", adminToken)
+	t.Setenv("MUSTER_ACCESS_HOOK_URL", hook)
+	d := startDaemon(t, "--log-level", "debug")
+	for range 20 {
+		h := http.Header{"Authorization": {"Bearer " + secret()}}
+		_, _, _ = new(rdv.Client).Dial(t.Context(), d.ready.RDV[0], secret(), h)
+	}
+	for range 3 {
+		_, _, _ = new(rdv.Client).Accept(t.Context(), d.ready.RDV[0], secret(), http.Header{"Authorization": {"Bearer mt1.aaaaaaaa." + secret()}})
+	}
+	_, shown, _ := musterRun(t.Context(), "config", "show", "--store", "postgres://u:"+secret()+"@db/"+secret())
+	_, shownJSON, _ := musterRun(t.Context(), "config", "show", "--json")
+	_, _, refused := musterRun(t.Context(), "config", "check", "--store", "mysql://u:"+secret()+"@db", "--access-hook-url", "ftp://"+secret())
+	_, _, unreachable := musterRun(t.Context(), "serve", "--data-dir", t.TempDir(), "--admin", "", "--http", "", "--discv5=false",
+		"--listen", "/ip4/127.0.0.1/tcp/0", "--store", "postgres://u:"+secret()+"@127.0.0.1:1/db")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.ready.Admin+"metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+adminToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode != 200 || len(secrets) < 50 {
+		t.Errorf("metrics: %d; %d secrets", resp.StatusCode, len(secrets))
+	}
+	d.stop()
+	said := strings.ToLower(strings.Join([]string{d.said(), shown, shownJSON, refused, unreachable, string(metrics)}, "\n"))
+	for _, s := range secrets {
+		if i := strings.Index(said, strings.ToLower(s)); i >= 0 {
+			t.Errorf("%s is told: …%s…", s, said[max(0, i-200):min(len(said), i+50)])
+		}
+	}
+}
+
+// TestNotify: the service manager is told, and gets signs of life.
+func TestNotify(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = conn.Close() }()
+	t.Setenv("NOTIFY_SOCKET", name)
+	t.Setenv("WATCHDOG_USEC", "20000")
+	states := make(chan string, 100)
+	go func() {
+		b := make([]byte, 1024)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				close(states)
+				return
+			}
+			states <- string(b[:n])
+		}
+	}()
+	want := func(text string) {
+		t.Helper()
+		for s := range states {
+			if strings.HasPrefix(s, text) {
+				return
+			}
+		}
+		t.Fatalf("never told %s", text)
+	}
+	d := startDaemon(t)
+	want("READY=1")
+	want("WATCHDOG=1")
+	d.stop()
+	want("STOPPING=1")
+}
+
+func TestLogIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		d := newLogger(&out, "text", &slog.LevelVar{})
+		for range 1000 {
+			d.Info("the same")
+			d.With("peer", "x").Warn("another")
+		}
+		if n := strings.Count(out.String(), "\n"); n != 2*logBurst {
+			t.Errorf("%d lines", n)
+		}
+		time.Sleep(logWindow)
+		d.Info("the same")
+		if !strings.Contains(out.String(), "dropped=980") {
+			t.Errorf("not told how many were left out: %s", out.String())
+		}
+	})
+}
+
+func TestShareFiles(t *testing.T) {
+	for _, c := range []struct{ files, wanted, conns, relayed int }{
+		{0, 4500, 4500, 0}, {256, 4500, 96, 96}, {1024, 100, 100, 860}, {20000, 4500, 4500, 15436}, {70, 4500, 16, 16},
+	} {
+		if conns, relayed := shareFiles(c.files, c.wanted); conns != c.conns || relayed != c.relayed {
+			t.Errorf("%d files: %d and %d, want %d and %d", c.files, conns, relayed, c.conns, c.relayed)
+		}
+	}
+}

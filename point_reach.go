@@ -1,0 +1,82 @@
+package muster
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/muster-p2p/muster/access"
+	"github.com/muster-p2p/muster/reach"
+)
+
+// How long a token for a meeting is good for. Those who have met present it
+// again when their paths died and they meet anew, so it outlives most links;
+// who waits with a ticket waits longer.
+const (
+	meetingLife = 24 * time.Hour
+	ticketLife  = 7 * 24 * time.Hour
+)
+
+// startReach opens what passes invitations on.
+func (n *Node) startReach(context.Context) error {
+	p := n.Point
+	if p == nil || p.listener == nil || p.cfg.NoReach {
+		return nil
+	}
+	s, err := reach.NewServer(n.inner, reach.Config{
+		Servers:    p.meetingPlaces(),
+		Authorize:  func(ctx context.Context, r reach.Request) error { _, err := p.mayReach(ctx, r); return err },
+		Mint:       p.mint,
+		Limits:     p.cfg.Reach,
+		Registerer: n.cfg.Registerer, Logger: n.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.reach = s
+	n.onClose(s.Close)
+	return nil
+}
+
+// meetingPlaces are the URLs of the rdv server as reach knows them: without a
+// host where that is the one by which this node was reached.
+func (p *Point) meetingPlaces() []string {
+	if len(p.cfg.URLs) > 0 {
+		return p.cfg.URLs[:min(len(p.cfg.URLs), maxMeetingPlaces)]
+	}
+	ap := addrPortOf(p.listener.Addr())
+	u := url.URL{Scheme: p.scheme(), Host: ap.String(), Path: "/"}
+	if ap.Addr().IsUnspecified() {
+		_, port, _ := net.SplitHostPort(ap.String()) // is one
+		u.Host = ":" + port
+	}
+	return []string{u.String()}
+}
+
+// maxMeetingPlaces is how many servers an invitation names at most.
+const maxMeetingPlaces = 4
+
+func (p *Point) scheme() string {
+	if p.cfg.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+func (p *Point) mayReach(ctx context.Context, r reach.Request) (access.Grant, error) {
+	return p.gate.Reach(ctx, access.ReachRequest{Peer: r.Peer, Token: r.Token, Callee: r.Callee, CalleeToken: r.CalleeToken})
+}
+
+// mint makes the token of a meeting, for which whoever was let in pays.
+func (p *Point) mint(ctx context.Context, r reach.Request) (string, error) {
+	grant, err := p.mayReach(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	life := meetingLife
+	if r.Op == reach.OpReserve {
+		life = ticketLife
+	}
+	return p.gate.Mint(grant, life), nil
+}
