@@ -33,8 +33,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if ctx.Err() != nil {
 		return interrupted(ctx, stderr)
 	}
-	if msg := err.Error(); msg != "" {
-		fmt.Fprintln(stderr, "muster: "+msg)
+	if msg := err.Error(); msg != "" { // the façade's errors say muster already
+		fmt.Fprintln(stderr, "muster: "+strings.TrimPrefix(msg, "muster: "))
 	}
 	var failure *failure
 	if errors.As(err, &failure) {
