@@ -40,6 +40,7 @@ func (s *Server) complete(snap *Snapshot, now time.Time) {
 	if snap.Time.IsZero() {
 		snap.Time = now
 	}
+	snap.Readiness = s.readiness()
 	n := &snap.Node
 	if n.Started.IsZero() {
 		n.Started = s.started

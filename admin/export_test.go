@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"runtime"
 )
 
 // Handler is what a server serves, for tests that need no socket.
@@ -16,3 +17,10 @@ const HistoryLen = historyLen
 
 // RunHub is what Start runs beside the listener.
 func (s *Server) RunHub(ctx context.Context) { s.hub.run(ctx) }
+
+// WaitSeen returns when the parts have been asked once.
+func (s *Server) WaitSeen() {
+	for s.seen.Load() == nil {
+		runtime.Gosched()
+	}
+}

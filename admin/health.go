@@ -17,6 +17,10 @@ import (
 // CheckTimeout is how long a part may take to say that it is ready.
 const CheckTimeout = 2 * time.Second
 
+// checkInterval is between the checks for the page and for muster_ready, which
+// show the last ones: a scrape does not wait for a part that hangs.
+const checkInterval = 5 * time.Second
+
 // Readiness is what /readyz tells in JSON.
 type Readiness struct {
 	Ready bool `json:"ready"`
@@ -95,6 +99,34 @@ func (s *Server) ready(ctx context.Context) Readiness {
 		r.Ready, r.Failing[s.checks[i].name] = false, err.Error()
 	}
 	return r
+}
+
+// watch asks all parts now and then until ctx ends.
+func (s *Server) watch(ctx context.Context) {
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
+	for {
+		r := s.ready(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if was := s.seen.Swap(&r); was != nil && was.Ready != r.Ready {
+			s.log.Warn("readiness changed", "ready", r.Ready, "failing", r.Failing)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// readiness is what the parts said last; nothing is ready that was not asked.
+func (s *Server) readiness() Readiness {
+	if r := s.seen.Load(); r != nil {
+		return *r
+	}
+	return Readiness{Ready: len(s.checks) == 0}
 }
 
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {

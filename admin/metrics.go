@@ -49,14 +49,18 @@ type metrics struct {
 	slow        atomic.Uint64
 	panics      atomic.Uint64
 
-	descRefused, descSubscribers, descSlow, descPanics *prometheus.Desc
+	readiness func() Readiness
+
+	descReady, descRefused, descSubscribers, descSlow, descPanics *prometheus.Desc
 }
 
-func newMetrics() *metrics {
+func newMetrics(readiness func() Readiness) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("muster_admin_"+name, help, labels, nil)
 	}
 	return &metrics{
+		readiness:       readiness,
+		descReady:       prometheus.NewDesc("muster_ready", "1 if the part said it is ready when it was last asked.", []string{"part"}, nil),
 		descRefused:     desc("refused_total", "Requests and connections refused, by reason.", "reason"),
 		descSubscribers: desc("subscribers", "Readers of the event stream."),
 		descSlow:        desc("slow_subscribers_total", "Readers of the event stream dropped because they were slow."),
@@ -66,7 +70,7 @@ func newMetrics() *metrics {
 
 // Describe implements [prometheus.Collector].
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.descRefused, m.descSubscribers, m.descSlow, m.descPanics} {
+	for _, d := range []*prometheus.Desc{m.descReady, m.descRefused, m.descSubscribers, m.descSlow, m.descPanics} {
 		ch <- d
 	}
 }
@@ -75,6 +79,14 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	r := m.readiness()
+	for _, part := range r.Parts {
+		ready := 1.0
+		if _, failing := r.Failing[part]; failing {
+			ready = 0
+		}
+		ch <- prometheus.MustNewConstMetric(m.descReady, prometheus.GaugeValue, ready, part)
 	}
 	for i := range m.refused {
 		count(m.descRefused, m.refused[i].Load(), refusalNames[i])

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +41,8 @@ type Server struct {
 	guard    *guard
 	hub      *hub
 	page     map[string]pageFile
-	profiles chan struct{} // a place for each profile at once
+	seen     atomic.Pointer[Readiness] // of the last check, by watch
+	profiles chan struct{}             // a place for each profile at once
 	started  time.Time
 
 	mu     sync.Mutex
@@ -66,7 +68,6 @@ func New(cfg Config) (*Server, error) {
 		cfg:      cfg,
 		endpoint: e,
 		log:      cfg.Logger,
-		metrics:  newMetrics(),
 		checks:   newChecks(cfg.Checks),
 		profiles: make(chan struct{}, maxProfiles),
 		page:     loadPage(),
@@ -75,6 +76,7 @@ func New(cfg Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.metrics = newMetrics(s.readiness)
 	s.guard = newGuard(cfg, e, s.metrics)
 	s.hub = newHub(s.snapshot, s.metrics)
 	if cfg.Registerer != nil {
@@ -102,16 +104,17 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.cfg.TLS != nil {
 		ln = tls.NewListener(ln, s.tlsConfig())
 	}
-	hubCtx, stop := context.WithCancel(context.Background())
+	own, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.http = s.newHTTP()
-	s.wg.Go(func() { s.hub.run(hubCtx) })
+	s.wg.Go(func() { s.hub.run(own) })
+	s.wg.Go(func() { s.watch(own) })
 	s.wg.Go(func() {
 		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("admin listener ended", "err", err)
 		}
 	})
-	s.log.Info("admin listener", "addr", s.ln.Addr().String())
+	s.log.Debug("admin listener", "addr", s.ln.Addr().String())
 	return nil
 }
 

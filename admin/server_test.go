@@ -229,6 +229,31 @@ func TestReadyContains(t *testing.T) {
 	})
 }
 
+// What the parts said is in the snapshot and in muster_ready.
+func TestReadiness(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	asked := make(chan bool, 1)
+	s := start(t, admin.Config{Registerer: reg, Gatherer: reg, Checks: map[string]func(context.Context) error{
+		"relay": func(context.Context) error { return nil },
+		"store": func(context.Context) error {
+			select {
+			case asked <- true:
+			default:
+			}
+			return errors.New("disk full")
+		},
+	}})
+	<-asked
+	s.WaitSeen()
+	if got := do(s, "GET", "/metrics", "").Body.String(); !strings.Contains(got, `muster_ready{part="relay"} 1`) ||
+		!strings.Contains(got, `muster_ready{part="store"} 0`) {
+		t.Errorf("%s", got)
+	}
+	if got := do(s, "GET", "/api/status", "").Body.String(); !strings.Contains(got, `"readiness":{"ready":false,"failing":{"store":"disk full"}`) {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestGuard(t *testing.T) {
 	s := newServer(t, admin.Config{Hosts: []string{"Point.example.org"}})
 	tests := []struct {

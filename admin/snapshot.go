@@ -16,6 +16,9 @@ type Snapshot struct {
 	Time time.Time `json:"time"`
 	Node Node      `json:"node"`
 
+	// Readiness is what the parts said last. The server sets it.
+	Readiness Readiness `json:"readiness"`
+
 	Rendezvous *Rendezvous `json:"rendezvous,omitempty"`
 	Relay      *Relay      `json:"relay,omitempty"`
 	Discv5     *Discv5     `json:"discv5,omitempty"`

@@ -146,6 +146,22 @@ test("a point that ends and comes back", rules, async () => {
   await again.stop();
 });
 
+test("a part that is not ready is named", rules, async () => {
+  const own = start();
+  const { page, close } = await watched(browser, await own.url, { viewport: { width: 1280, height: 900 } });
+  await live(page);
+  own.say("break");
+  await page.waitForSelector("body.unready", { timeout: 8000 });
+  assert.equal(await text(page, "banner"), "Not ready. store: no space left on device");
+  assert.equal(await text(page, "state"), "not ready");
+  await page.screenshot({ path: `${artefacts}status-not-ready.png` });
+  own.say("mend");
+  await page.waitForSelector("body.unready", { state: "detached", timeout: 8000 });
+  assert.equal(await page.isVisible("#banner"), false);
+  await close();
+  await own.stop();
+});
+
 test("another site's page gets nothing", rules, async () => {
   const { page, faults, close } = await watched(browser, url, {});
   await live(page);

@@ -168,6 +168,15 @@ function head(s) {
     format.plural(n.goroutines, "goroutine")].join(" · "));
 }
 
+// ready says which part is not ready, where the eye falls first.
+function ready(r) {
+  const failing = Object.entries(r.failing || {});
+  document.body.classList.toggle("unready", !r.ready);
+  put($("state"), r.ready ? "live" : "not ready");
+  $("banner").hidden = r.ready;
+  if (!r.ready) put($("banner"), "Not ready. " + failing.map(([part, why]) => part + ": " + why).join("; "));
+}
+
 function copyable(button, value, text) {
   button.hidden = !value;
   button.dataset.copy = value || "";
@@ -238,6 +247,7 @@ listen({
     append(s);
     watchLimits(s.limits);
     head(s);
+    ready(s.readiness);
     hero(s.relay);
     tiles(s);
     showLinks(s.links);
@@ -249,9 +259,9 @@ listen({
   },
   state(state, last) {
     document.body.className = state;
-    put($("state"), state === "live" ? "live" : "stale");
-    $("banner").hidden = state === "live";
     if (state !== "live") {
+      put($("state"), "stale");
+      $("banner").hidden = false;
       put($("banner"), last
         ? "Nothing heard from the point since " + format.clock(last / 1000) + ". What is shown is old. Trying again."
         : "The point does not answer. Trying again.");

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -18,6 +20,7 @@ type daemon struct {
 	last    time.Time
 	load    float64 // 1 is busy
 	frozen  bool
+	broken  bool
 	links   []admin.Link
 	snap    admin.Snapshot
 }
@@ -86,7 +89,20 @@ func (d *daemon) command(s string) {
 		d.frozen = true
 	case "thaw":
 		d.frozen = false
+	case "break":
+		d.broken = true
+	case "mend":
+		d.broken = false
 	}
+}
+
+func (d *daemon) check(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken {
+		return errors.New("no space left on device")
+	}
+	return nil
 }
 
 func (d *daemon) snapshot() admin.Snapshot {

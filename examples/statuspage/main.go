@@ -5,7 +5,8 @@
 //	go run ./examples/statuspage -listen 127.0.0.1:7837
 //
 // It prints the page's address. Each line on its standard input is a command:
-// quiet and busy change the load, freeze and thaw hold the numbers.
+// quiet and busy change the load, freeze and thaw hold the numbers, break and
+// mend the store.
 package main
 
 import (
@@ -41,6 +42,7 @@ func run(ctx context.Context, listen string, stdin io.Reader, stdout io.Writer) 
 		Gatherer:   reg,
 		Registerer: reg,
 		Snapshot:   d.snapshot,
+		Checks:     map[string]func(context.Context) error{"store": d.check},
 	})
 	if err != nil {
 		return err
