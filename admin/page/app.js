@@ -168,13 +168,14 @@ function head(s) {
     format.plural(n.goroutines, "goroutine")].join(" · "));
 }
 
-// ready says which part is not ready, where the eye falls first.
+// ready says which part is not ready, where the eye falls first. In its first
+// moments a point has not asked its parts yet.
 function ready(r) {
-  const failing = Object.entries(r.failing || {});
-  document.body.classList.toggle("unready", !r.ready);
-  put($("state"), r.ready ? "live" : "not ready");
-  $("banner").hidden = r.ready;
-  if (!r.ready) put($("banner"), "Not ready. " + failing.map(([part, why]) => part + ": " + why).join("; "));
+  const failing = Object.entries(r.failing || {}), bad = failing.length > 0;
+  document.body.classList.toggle("unready", bad);
+  put($("state"), bad ? "not ready" : "live");
+  $("banner").hidden = !bad;
+  if (bad) put($("banner"), "Not ready. " + failing.map(([part, why]) => part + ": " + why).join("; "));
 }
 
 function copyable(button, value, text) {
