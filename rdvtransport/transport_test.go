@@ -93,7 +93,7 @@ func TestManyConns(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					want := bytes.Repeat([]byte{byte(i)}, 1<<i)
+					want := bytes.Repeat([]byte{byte(i)}, 1<<min(i, 16)) // less than a window
 					_, _ = s.Write(want)
 					_ = s.CloseWrite()
 					if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, want) {
