@@ -282,8 +282,14 @@ func TestResources(t *testing.T) {
 		return rm
 	}
 	conns := func(rm network.ResourceManager, p peer.ID) (system, ofPeer int) {
-		_ = rm.ViewSystem(func(s network.ResourceScope) error { system = s.Stat().NumConnsInbound + s.Stat().NumConnsOutbound; return nil })
-		_ = rm.ViewPeer(p, func(s network.PeerScope) error { ofPeer = s.Stat().NumConnsInbound + s.Stat().NumConnsOutbound; return nil })
+		_ = rm.ViewSystem(func(s network.ResourceScope) error {
+			system = s.Stat().NumConnsInbound + s.Stat().NumConnsOutbound
+			return nil
+		})
+		_ = rm.ViewPeer(p, func(s network.PeerScope) error {
+			ofPeer = s.Stat().NumConnsInbound + s.Stat().NumConnsOutbound
+			return nil
+		})
 		return system, ofPeer
 	}
 	rma, rmb, rmc := newManager(), newManager(), newManager()
