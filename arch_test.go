@@ -47,6 +47,7 @@ var layers = map[string]int{
 	"rendezvous/pgstore":     2,
 	"rendezvous/storetest":   2,
 	"link":                   2,
+	"rdvtransport":           3,
 	".":                      4, // the façade
 	"cmd/muster":             5,
 }

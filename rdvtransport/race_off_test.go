@@ -1,0 +1,5 @@
+//go:build !race
+
+package rdvtransport_test
+
+const raceEnabled = false
