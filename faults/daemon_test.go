@@ -18,23 +18,23 @@ import (
 	"time"
 )
 
-// binary is the muster under test.
-var binary string
+// program is the muster under test.
+var program string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 // run builds the binary, unless MUSTER_FAULTS_BINARY names one.
 func run(m *testing.M) int {
-	binary = os.Getenv("MUSTER_FAULTS_BINARY")
-	if binary == "" {
+	program = os.Getenv("MUSTER_FAULTS_BINARY")
+	if program == "" {
 		dir, err := os.MkdirTemp("", "muster-faults")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
-		binary = filepath.Join(dir, "muster")
-		if err := build(binary); err != nil {
+		program = filepath.Join(dir, "muster")
+		if err := build(program); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -106,7 +106,7 @@ func launch(t *testing.T, s setup) (*daemon, bool) {
 		s.dir = filepath.Join(t.TempDir(), "data")
 	}
 	if s.binary == "" {
-		s.binary = binary
+		s.binary = program
 	}
 	args := append(s.prefix, s.binary, "serve", "--json", "--data-dir", s.dir, "--listen", "/ip4/127.0.0.1/tcp/0",
 		"--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--discv5-listen", "127.0.0.1:0",
