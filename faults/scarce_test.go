@@ -31,7 +31,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	d := start(t, setup{dir: filepath.Join(small, "data")})
 	var cs []*client
-	for range 8 {
+	for range 40 {
 		c := newClient(t, "127.0.0.1")
 		c.use(t, d)
 		cs = append(cs, c)
