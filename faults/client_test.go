@@ -20,9 +20,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
-
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -35,7 +35,9 @@ func newHost(t testing.TB, from string) host.Host {
 		t.Fatal(err)
 	}
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	h, err := libp2p.New(libp2p.Identity(key), libp2p.NoListenAddrs, libp2p.DisableRelay(),
+	// Noise, as muster's own clients: with TLS go-libp2p refuses a peer whose
+	// clock is an hour off.
+	h, err := libp2p.New(libp2p.Identity(key), libp2p.Security(noise.ID, noise.New), libp2p.NoListenAddrs, libp2p.DisableRelay(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 		libp2p.Transport(tcp.NewTCPTransport, tcp.WithDialerForAddr(func(ma.Multiaddr) (tcp.ContextDialer, error) { return dialer, nil })))
 	if err != nil {

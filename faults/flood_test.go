@@ -20,7 +20,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	manet "github.com/multiformats/go-multiaddr/net"
-
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -137,7 +136,7 @@ func attacks() []*attack {
 		}},
 		{name: "garbage to rdv", pace: 5 * time.Millisecond, doers: 2, do: func(_ context.Context, f *floods, doer, i int) {
 			if c, err := dialFrom(from(doer*1000+i), f.rdv); err == nil {
-				_, _ = c.Write(noise(4 << 10))
+				_, _ = c.Write(garbage(4 << 10))
 				_ = c.Close()
 			}
 		}},
@@ -146,7 +145,7 @@ func attacks() []*attack {
 		}},
 		{name: "listing of what is not there", pace: time.Millisecond, doers: 6, do: func(ctx context.Context, f *floods, doer, i int) {
 			c := f.clients[doer]
-			_, _ = c.Discover(ctx, c.point, fmt.Sprint("nothing", i%7), rendezvous.Query{Cookie: noise(64)})
+			_, _ = c.Discover(ctx, c.point, fmt.Sprint("nothing", i%7), rendezvous.Query{Cookie: garbage(64)})
 		}},
 		{name: "streams of garbage", pace: 5 * time.Millisecond, doers: 4, do: func(ctx context.Context, f *floods, doer, i int) {
 			protos := []protocol.ID{rendezvous.ProtocolID, "/meshsub/1.1.0", "/muster/reach/1.0.0", "/ipfs/id/push/1.0.0"}
@@ -155,7 +154,7 @@ func attacks() []*attack {
 				return
 			}
 			_ = s.SetDeadline(time.Now().Add(time.Second))
-			_, _ = s.Write(append(binary.AppendUvarint(nil, uint64(rand.N(1<<17))), noise(8<<10)...))
+			_, _ = s.Write(append(binary.AppendUvarint(nil, uint64(rand.N(1<<17))), garbage(8<<10)...))
 			if i%2 == 0 {
 				_ = s.Reset()
 			}
@@ -167,20 +166,20 @@ func attacks() []*attack {
 			_ = h.Connect(ctx, f.point)
 			_ = h.Close()
 		}},
-		{name: "datagrams to discv5", pace: 500 * time.Microsecond, doers: 2, do: func(_ context.Context, f *floods, doer, i int) {
+		{name: "datagrams to discv5", pace: 500 * time.Microsecond, doers: 2, do: func(_ context.Context, f *floods, _, _ int) {
 			if f.discv5 == "" {
 				return
 			}
 			c, err := net.Dial("udp", f.discv5)
 			if err == nil {
-				_, _ = c.Write(noise(63 + rand.N(1200)))
+				_, _ = c.Write(garbage(63 + rand.N(1200)))
 				_ = c.Close()
 			}
 		}},
 	}
 }
 
-func noise(n int) []byte {
+func garbage(n int) []byte {
 	b := make([]byte, n)
 	for i := 0; i+8 <= n; i += 8 {
 		binary.LittleEndian.PutUint64(b[i:], rand.Uint64())
@@ -337,4 +336,3 @@ func TestFloods(t *testing.T) {
 	d.stop()
 	verdict(t, "%v, %s, resident at most %d MiB; honest: %s; floods: %s", duration, bound, peak, strings.Join(honestly, ", "), strings.Join(what, ", "))
 }
-

@@ -313,4 +313,3 @@ func TestDrain(t *testing.T) {
 	verdict(t, "newcomers 503, pair under way served, gone %v after it; one that stays is cut after %v", took.Round(time.Millisecond),
 		cut.Round(100*time.Millisecond))
 }
-
