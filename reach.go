@@ -127,21 +127,21 @@ func NewReach(h host.Host, key crypto.PrivKey, cfg ReachConfig) (*Reach, error) 
 	return r, nil
 }
 
-// Start lets the points call this peer, until Close. It returns at once:
-// [ReachConfig.Changed] tells when a point does.
+// Start lets the points call this peer, until Close, and may be called again. It
+// returns at once: [ReachConfig.Changed] tells when a point does.
 func (r *Reach) Start(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.closed:
+	if r.closed {
 		return ErrReachClosed
-	case r.started:
-		return errors.New("muster: reach is started already")
-	case len(r.cfg.Points) == 0:
+	}
+	if len(r.cfg.Points) == 0 {
 		return reach.ErrNoPoints
 	}
-	r.started = true
-	r.wg.Go(func() { _ = r.client.Listen(r.ctx, r.cfg.Points...) }) // until ctx ends
+	if !r.started {
+		r.started = true
+		r.wg.Go(func() { _ = r.client.Listen(r.ctx, r.cfg.Points...) }) // until ctx ends
+	}
 	return nil
 }
 

@@ -105,12 +105,11 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	defer stop()
-	start := time.Now()
 	conn, err := c.awaitCaller(wait, m, l, allow)
 	if err != nil {
 		return linkFailure(err)
 	}
-	return pipeLink(ctx, e, ev, start, conn)
+	return pipeLink(ctx, e, ev, time.Time{}, conn)
 }
 
 // meeting returns where to wait for who has the ticket: at the servers that are
