@@ -30,7 +30,8 @@ import (
 // server.
 func startReachPoint(t *testing.T, cfg reach.Config) string {
 	t.Helper()
-	web := httptest.NewServer(&rdv.Server{})
+	server := &rdv.Server{}
+	web := httptest.NewServer(server)
 	key, err := hostKey("")
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +54,7 @@ func startReachPoint(t *testing.T, cfg reach.Config) string {
 		if err := errors.Join(calls.Close(), names.Close(), h.Close()); err != nil {
 			t.Error(err)
 		}
+		_ = server.Close()
 		web.CloseClientConnections()
 		web.Close()
 	})
