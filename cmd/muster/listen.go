@@ -15,6 +15,7 @@ import (
 
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/link"
+	"github.com/muster-p2p/muster/reach"
 	"github.com/muster-p2p/muster/ticket"
 )
 
@@ -78,7 +79,7 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	ev := newEvents(e.stderr, f.json)
-	c, err := openCaller(o, len(names) > 0, nil)
+	c, err := openCaller(o, len(names) > 0, func(event reach.Event) { sayReach(ev, event) })
 	if err != nil {
 		return err
 	}
