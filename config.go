@@ -48,9 +48,11 @@ type Config struct {
 	// Points are asked for names, and registered at.
 	Points []peer.AddrInfo
 
-	// Find and Talk configure the wings.
-	Find FindConfig
-	Talk TalkConfig
+	// Find, Talk and Reach configure the wings. Of Reach, Points and Logger are
+	// those of the node where they are unset, as is the Registerer of its links.
+	Find  FindConfig
+	Talk  TalkConfig
+	Reach ReachConfig
 
 	// Point, if not nil, makes the node a point.
 	Point *PointConfig

@@ -31,6 +31,9 @@ type Node struct {
 	Find *Find
 	Talk *Talk
 
+	// Reach calls other peers and is called. Start sets it.
+	Reach *Reach
+
 	// Point is what others use of this node, nil if it is none.
 	Point *Point
 
@@ -86,6 +89,7 @@ func (n *Node) Start(ctx context.Context) error {
 		{PartRendezvous, n.startPoint},
 		{PartRdv, n.startRdv},
 		{PartReach, n.startReach},
+		{PartReach, n.openReach},
 		{PartDiscv5, n.startFind},
 		{PartPubsub, n.startTalk},
 	} {

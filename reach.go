@@ -79,6 +79,9 @@ type Reach struct {
 	wg       sync.WaitGroup
 	undo     []func() error
 
+	ready     chan struct{} // closed when a point can call this peer
+	readyOnce sync.Once
+
 	mu       sync.Mutex // guards what follows
 	closed   bool
 	started  bool
@@ -100,11 +103,11 @@ func NewReach(h host.Host, key crypto.PrivKey, cfg ReachConfig) (*Reach, error) 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Reach{
-		cfg: cfg, ctx: ctx, cancel: cancel,
+		cfg: cfg, ctx: ctx, cancel: cancel, ready: make(chan struct{}),
 		services: map[string]*Listener{}, awaited: map[[wire.CallSize]byte]*awaited{},
 	}
 	client, err := reach.NewClient(h, reach.ClientConfig{
-		AccessToken: cfg.AccessToken, Invited: r.invited, Changed: cfg.Changed, Logger: cfg.Logger,
+		AccessToken: cfg.AccessToken, Invited: r.invited, Changed: r.changed, Logger: cfg.Logger,
 	})
 	if err != nil {
 		cancel()
@@ -127,22 +130,45 @@ func NewReach(h host.Host, key crypto.PrivKey, cfg ReachConfig) (*Reach, error) 
 	return r, nil
 }
 
-// Start lets the points call this peer, until Close. It returns at once:
-// [ReachConfig.Changed] tells when a point does.
+// Start lets the points call this peer, until Close, and may be called again. It
+// returns at once: [Reach.Ready] waits for a point, [ReachConfig.Changed] tells of
+// all.
 func (r *Reach) Start(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.closed:
+	if r.closed {
 		return ErrReachClosed
-	case r.started:
-		return errors.New("muster: reach is started already")
-	case len(r.cfg.Points) == 0:
+	}
+	if len(r.cfg.Points) == 0 {
 		return reach.ErrNoPoints
 	}
-	r.started = true
-	r.wg.Go(func() { _ = r.client.Listen(r.ctx, r.cfg.Points...) }) // until ctx ends
+	if !r.started {
+		r.started = true
+		r.wg.Go(func() { _ = r.client.Listen(r.ctx, r.cfg.Points...) }) // until ctx ends
+	}
 	return nil
+}
+
+// changed passes on what happens to the streams to the points.
+func (r *Reach) changed(e reach.Event) {
+	if e.Parked {
+		r.readyOnce.Do(func() { close(r.ready) })
+	}
+	if r.cfg.Changed != nil {
+		r.cfg.Changed(e)
+	}
+}
+
+// Ready waits until a point can call this peer for the first time since Start.
+func (r *Reach) Ready(ctx context.Context) error {
+	select {
+	case <-r.ready:
+		return nil
+	case <-r.ctx.Done():
+		return ErrReachClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Close closes the listeners, breaks off the links that are left, and waits for

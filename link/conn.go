@@ -236,7 +236,7 @@ func (c *Conn) goodbye(bye wire.Close, err error) {
 	}
 	for _, p := range c.paths {
 		if p.id == c.tracks.active {
-			p.ctl.bye, p.ctl.close = true, bye
+			p.ctl.bye, p.ctl.close, p.ctl.ack = true, bye, true
 			c.start(p)
 		}
 	}

@@ -146,7 +146,7 @@ func (c *Conn) control(p *path, b []byte) []byte {
 	p.ctl = control{bye: ctl.bye, close: ctl.close}
 	if ctl.hello {
 		b = c.hello(p).AppendTo(b)
-	} else if ctl.ack && c.err == nil {
+	} else if ctl.ack && (c.err == nil || ctl.bye) { // a peer that has everything says so before it goes
 		b = c.in.acknowledge().AppendTo(b)
 	}
 	if ctl.echo {

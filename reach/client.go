@@ -110,6 +110,10 @@ type ClientConfig struct {
 // callee may take.
 const DefaultTimeout = 10 * time.Second
 
+// longestAnswer is what a point that lives may take: the callee's reply, and its
+// own hooks.
+const longestAnswer = ReplyWait + 2*AuthorizeWait
+
 // A Client asks points to have peers invited, and is invited. Its methods may be
 // called at once.
 type Client struct {
@@ -220,7 +224,11 @@ func (c *Client) ask(ctx context.Context, point peer.AddrInfo, m *wire.Message) 
 	}
 	defer s.Reset() //nolint:errcheck // its work is done, or it is broken
 	var a wire.Message
+	start := time.Now()
 	if err := c.exchange(ctx, s, m, &a); err != nil {
+		if time.Since(start) > longestAnswer {
+			_ = s.Conn().Close() // half-open: the next request needs another one
+		}
 		return Invitation{}, err
 	}
 	switch {

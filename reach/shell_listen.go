@@ -72,13 +72,18 @@ func (c *Client) listen(ctx context.Context, point peer.AddrInfo) {
 		if !since.IsZero() {
 			lasted = time.Since(since)
 		}
-		wait := b.next(endingOf(err), lasted, rng)
+		end := endingOf(err)
+		wait := b.next(end, lasted, rng)
 		c.cfg.Logger.Debug("not parked", "point", point.ID, "err", err, "retry", wait)
 		c.changed(Event{Point: point.ID, Err: err, Retry: wait})
+		var change <-chan any // another network may be a way out of a failure only
+		if end == endFailed {
+			change = news
+		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-news:
+		case <-change:
 			b.woken()
 		case <-ctx.Done():
 		}

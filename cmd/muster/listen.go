@@ -15,6 +15,7 @@ import (
 
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/link"
+	"github.com/muster-p2p/muster/reach"
 	"github.com/muster-p2p/muster/ticket"
 )
 
@@ -78,7 +79,7 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	ev := newEvents(e.stderr, f.json)
-	c, err := openCaller(o, len(names) > 0, nil)
+	c, err := openCaller(o, len(names) > 0, func(event reach.Event) { sayReach(ev, event) })
 	if err != nil {
 		return err
 	}
@@ -105,12 +106,11 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	defer stop()
-	start := time.Now()
 	conn, err := c.awaitCaller(wait, m, l, allow)
 	if err != nil {
 		return linkFailure(err)
 	}
-	return pipeLink(ctx, e, ev, start, conn)
+	return pipeLink(ctx, e, ev, time.Time{}, conn)
 }
 
 // meeting returns where to wait for who has the ticket: at the servers that are

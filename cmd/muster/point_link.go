@@ -213,19 +213,28 @@ func statusFailure(e *reach.StatusError) error {
 // objects.
 type linkReport struct {
 	ev    events
-	start time.Time // when it was asked for
+	start time.Time // when it was asked for, or came
 	peer  peer.ID
 	conn  *link.Conn
+	since time.Time // what was before is told already
 	done  chan struct{}
 }
 
-// reportLink tells that conn is there, and of its paths until it is closed and
-// stop is called.
+// reportLink tells that conn is there, and of its paths until it is closed.
+// start is when this end asked for it, zero at the end that was called.
 func reportLink(ev events, start time.Time, conn *link.Conn, prefix string) *linkReport {
-	r := &linkReport{ev: ev, start: start, peer: conn.RemotePeer(), conn: conn, done: make(chan struct{})}
-	at, took := conn.Path(), time.Since(start)
-	ev.say(fmt.Sprintf("%sconnected to %s, path %s %s, in %s", prefix, r.peer, at.Kind, at.Addr, took.Round(time.Millisecond)),
-		map[string]any{"event": "connected", "peer": r.peer.String(), "path": at.Kind.String(), "addr": at.Addr.String(), "ms": millis(took)})
+	r := &linkReport{ev: ev, start: start, peer: conn.RemotePeer(), conn: conn, since: time.Now(), done: make(chan struct{})}
+	at := conn.Path()
+	line := fmt.Sprintf("%sconnected to %s, path %s %s", prefix, r.peer, at.Kind, at.Addr)
+	object := map[string]any{"event": "connected", "peer": r.peer.String(), "path": at.Kind.String(), "addr": at.Addr.String()}
+	if start.IsZero() {
+		r.start = time.Now()
+	} else {
+		took := time.Since(start)
+		line += fmt.Sprintf(", in %s", took.Round(time.Millisecond))
+		object["ms"] = millis(took)
+	}
+	ev.say(line, object)
 	go func() {
 		defer close(r.done)
 		r.follow(at, prefix)
@@ -236,6 +245,9 @@ func reportLink(ev events, start time.Time, conn *link.Conn, prefix string) *lin
 // follow tells when the path changes.
 func (r *linkReport) follow(at link.PathInfo, prefix string) {
 	for e := range r.conn.Events() {
+		if e.At.Before(r.since) {
+			continue
+		}
 		after := e.At.Sub(r.start)
 		switch e.Kind {
 		case link.Switched:

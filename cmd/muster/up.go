@@ -197,7 +197,7 @@ func serveLinks(ctx context.Context, l *muster.Listener, serve func(*link.Conn))
 func expose(ctx context.Context, ev events, s service, conn *link.Conn) {
 	const dialWait = 10 * time.Second
 	prefix := s.name + ": "
-	report := reportLink(ev, time.Now(), conn, prefix)
+	report := reportLink(ev, time.Time{}, conn, prefix)
 	dialer := net.Dialer{Timeout: dialWait}
 	local, err := dialer.DialContext(ctx, "tcp", s.addr)
 	if err != nil {

@@ -1,8 +1,8 @@
-// Command demo runs muster's main job for real on one machine: it starts the
-// servers and the peers as processes, has one peer find the other by name,
-// moves a file between them directly and then through the relay, publishes a
-// message, and lets two nodes find each other without a server. It prints what
-// went where, over which path and in what time.
+// Command demo runs muster's main job for real on one machine: it starts a
+// point and peers as processes, has one peer find the other by name and call it,
+// moves a file to it while the link goes from the relay to a direct path,
+// publishes a message, and lets two nodes find each other without a server. It
+// prints what went where, over which path and in what time.
 //
 //	go run ./examples/demo bin/muster
 package main
@@ -15,12 +15,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,101 +77,147 @@ type demo struct {
 	dir    string // for this run's files
 	out    io.Writer
 	procs  []*process
+
+	point, token string // its address, and the file with a token for it
+	bob          *peer
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
-// find: a peer registers under a name at a point, another one finds it.
-func (d *demo) find() error {
-	d.say("FIND  a peer registers at a rendezvous point, another one finds it by name")
-	point, _, err := d.start("point", "rendezvous", "serve", "--listen", "/ip4/127.0.0.1/tcp/0")
+// find: a peer is called bob and waits at a point, and is found by that name.
+func (d *demo) find() (err error) {
+	d.say("FIND  bob waits at a point, and is found by name")
+	data := filepath.Join(d.dir, "point")
+	d.point, _, err = d.start("point", "serve", "--data-dir", data, "--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0",
+		"--admin", "", "--discv5=false", "--pubsub=false")
 	if err != nil {
 		return err
 	}
-	d.say("  point     %s", point)
-	key := filepath.Join(d.dir, "bob.key")
-	bob, err := d.output("key", "new", key)
+	d.say("  point     %s", d.point)
+	token, err := d.output("token", "issue", "--data-dir", data)
 	if err != nil {
 		return err
 	}
-	bob = strings.TrimSpace(bob)
-	if _, err := d.output("rendezvous", "register", "demo", "--point", point, "--key", key, "--addr", "/ip4/127.0.0.1/tcp/4001"); err != nil {
+	d.token = filepath.Join(d.dir, "token")
+	if err := os.WriteFile(d.token, []byte(token), 0o600); err != nil {
 		return err
+	}
+	d.bob = newPeer(d, sha256.New(), d.atPoint("listen", "--ns", "demo", "--name", "bob")...)
+	if err := d.bob.cmd.Start(); err != nil {
+		return err
+	}
+	for range 3 { // under demo, under demo/bob, and by calls
+		if _, err := d.bob.event("registered", "reachable"); err != nil {
+			return err
+		}
 	}
 	start := time.Now()
-	found, err := d.output("rendezvous", "discover", "demo", "--point", point, "--json")
+	found, err := d.output("find", "demo/bob", "--point", d.point)
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(found, bob) {
-		return fmt.Errorf("the point does not list %s: %s", bob, found)
-	}
-	d.say("  found     %s in namespace \"demo\" (%s)", bob, since(start))
+	id, _, _ := strings.Cut(found, "\t")
+	d.say("  bob       is %s (%s)", id, since(start))
 	return nil
 }
 
-// reach: a file goes to that peer, directly and then through the relay.
+// atPoint adds what a verb needs to use the point.
+func (d *demo) atPoint(args ...string) []string {
+	return append(args, "--point", d.point, "--token-file", d.token, "--json")
+}
+
+// reach: a file goes to bob, on the relay at once and directly as soon as that
+// works.
 func (d *demo) reach() error {
-	d.say("\nREACH a file of %d MiB goes from one peer to the other", fileSize>>20)
-	server, _, err := d.start("rdv server", "rdv", "serve", "--listen", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	d.say("  server    %s", server)
+	d.say("\nREACH a file of %d MiB goes to bob: on the relay at once, directly as soon as that works", fileSize>>20)
 	file := filepath.Join(d.dir, "file")
 	sum, err := writeRandomFile(file)
 	if err != nil {
 		return err
 	}
-	for _, c := range []struct{ path, spaces string }{{"direct", "default"}, {"relay", "none"}} {
-		if err := d.transfer(server, c.path, c.spaces, file, sum); err != nil {
-			return fmt.Errorf("%s: %w", c.path, err)
-		}
-	}
-	return nil
-}
-
-func (d *demo) transfer(server, path, spaces, file string, sum [32]byte) error {
-	token := "demo-" + path
-	accept := d.command("rdv", "accept", server, token, "--spaces", spaces, "--json", "--timeout", "30s")
-	hash := sha256.New()
-	accept.Stdout = hash
-	dial := d.command("rdv", "dial", server, token, "--spaces", spaces, "--json", "--timeout", "30s")
 	in, err := os.Open(file)
 	if err != nil {
 		return err
 	}
 	defer in.Close() //nolint:errcheck // only read
-	dial.Stdin = in
-	var events, errs bytes.Buffer
-	dial.Stderr, accept.Stderr = &events, &errs
 	start := time.Now()
-	if err := accept.Start(); err != nil {
+	call := newPeer(d, io.Discard, d.atPoint("call", "demo/bob")...)
+	call.cmd.Stdin = in
+	if err := call.cmd.Start(); err != nil {
 		return err
 	}
-	if err := dial.Run(); err != nil {
-		return fmt.Errorf("%w: %s", err, events.String())
+	for {
+		e, err := call.event("connected", "path", "closed")
+		if err != nil {
+			return err
+		}
+		if e.Event == "closed" {
+			d.say("  closed    %d bytes by the relay, %d directly", e.Relay, e.Direct)
+			break
+		}
+		d.say("  %-9s by %s at %s, after %.0f ms", e.Event, e.Path, e.Addr, e.MS)
 	}
-	if err := accept.Wait(); err != nil {
-		return fmt.Errorf("%w: %s", err, errs.String())
+	for _, p := range []*peer{call, d.bob} {
+		if err := p.end(); err != nil {
+			return err
+		}
 	}
-	took := since(start)
-	var connected struct {
-		Path string
-		Addr string
-		MS   float64
-	}
-	if err := json.NewDecoder(&events).Decode(&connected); err != nil {
-		return err
-	}
-	if connected.Path != path {
-		return fmt.Errorf("connected by the path %q", connected.Path)
-	}
-	if [32]byte(hash.Sum(nil)) != sum {
+	if [32]byte(d.bob.out.(hash.Hash).Sum(nil)) != sum {
 		return errors.New("the file that came is not the file that was sent")
 	}
-	d.say("  %-9s connected to %s in %.0f ms; all of it there in %s, hashes equal", path, connected.Addr, connected.MS, took)
+	d.say("  all of it is there after %s, hashes equal", since(start))
 	return nil
+}
+
+// An event is a line of what a verb tells on stderr with --json.
+type event struct {
+	Event         string
+	Path, Addr    string
+	MS            float64
+	Relay, Direct int64
+}
+
+// A peer is a process that tells events.
+type peer struct {
+	d      *demo
+	cmd    *exec.Cmd
+	out    io.Writer
+	events *json.Decoder
+	stop   func() error
+}
+
+func newPeer(d *demo, out io.Writer, args ...string) *peer {
+	r, w := io.Pipe()
+	p := &peer{d: d, cmd: d.command(args...), out: out, events: json.NewDecoder(r), stop: w.Close}
+	p.cmd.Stdout, p.cmd.Stderr = out, w
+	d.procs = append(d.procs, &process{name: args[0], cmd: p.cmd})
+	return p
+}
+
+// event returns the next event of one of some kinds.
+func (p *peer) event(kinds ...string) (event, error) {
+	for {
+		var e event
+		if err := p.events.Decode(&e); err != nil {
+			return e, fmt.Errorf("%s: %w", p.cmd, err)
+		}
+		if slices.Contains(kinds, e.Event) {
+			return e, nil
+		}
+	}
+}
+
+// end waits for the process to end.
+func (p *peer) end() error {
+	go func() { // what it still says is of no interest
+		for {
+			if _, err := p.event(); err != nil {
+				return
+			}
+		}
+	}()
+	err := p.cmd.Wait()
+	return errors.Join(err, p.stop())
 }
 
 // talk: a message from one process reaches two others, one of them through the
