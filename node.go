@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,9 @@ func (n *Node) Start(ctx context.Context) error {
 		return errors.New("muster: a node is started once")
 	}
 	n.state = stateStarted
+	if p := n.cfg.Point; p != nil && p.Listener != nil {
+		n.onClose(func() error { return ignoreClosed(p.Listener.Close()) })
+	}
 	for _, step := range []struct {
 		part  Part
 		start func(context.Context) error
@@ -98,6 +102,14 @@ func (n *Node) Start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ignoreClosed drops the error of closing what is closed already.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // A Part is one of what a node is made of.
