@@ -21,7 +21,7 @@ func TestWrongConfigs(t *testing.T) {
 		{"[relay]\naccess = true", "relay.access", "2"},
 		{"[relay]\n\n\naccess = \"namespace\"", "relay.access", "4"},
 		{"[relay]\naccess = \"namespace\"\nnamespaces = [\"lab*\"]", "relay.namespaces", "3"},
-		{"[realy]\naccess = \"token\"", "realy", "1"},
+		{"[relai]\naccess = \"token\"", "relai", "1"},
 		{"access = \"token\"", "access", "1"},
 		{"relay = \"token\"", "relay", "1"},
 		{"relay.access = 3", "relay.access", "1"},
@@ -77,12 +77,12 @@ func TestWrongConfigs(t *testing.T) {
 // TestAllThatIsWrong: one run tells all mistakes.
 func TestAllThatIsWrong(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "muster.toml")
-	if err := os.WriteFile(file, []byte("[relay]\nacess = \"x\"\n[log]\nlevle = \"info\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("[relay]\nacess = \"x\"\n[log]\nleevel = \"info\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, _, errs := musterRun(t.Context(), "config", "check", "--config", file, "--relay-max-pairs", "-3")
 	for _, want := range []string{
-		"relay.acess (muster.toml:2): there is no such setting: did you mean relay.access?", "log.levle (muster.toml:4)", "relay.max_pairs (--relay-max-pairs)",
+		"relay.acess (muster.toml:2): there is no such setting: did you mean relay.access?", "log.leevel (muster.toml:4)", "relay.max_pairs (--relay-max-pairs)",
 	} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("want %q in %s", want, errs)
