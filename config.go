@@ -48,9 +48,11 @@ type Config struct {
 	// Points are asked for names, and registered at.
 	Points []peer.AddrInfo
 
-	// Find and Talk configure the wings.
-	Find FindConfig
-	Talk TalkConfig
+	// Find, Reach and Talk configure the wings. Reach.Points are Points if they
+	// are nil, and its Logger is Logger.
+	Find  FindConfig
+	Reach ReachConfig
+	Talk  TalkConfig
 
 	// Point, if not nil, makes the node a point.
 	Point *PointConfig
@@ -153,6 +155,12 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("muster: make an identity: %w", err)
 		}
 		c.Key = key
+	}
+	if c.Reach.Points == nil {
+		c.Reach.Points = c.Points
+	}
+	if c.Reach.Logger == nil {
+		c.Reach.Logger = c.Logger
 	}
 	if c.Find.Discv5 != nil {
 		c.Find.Discv5 = new(*c.Find.Discv5)

@@ -32,6 +32,9 @@ type Node struct {
 	Find *Find
 	Talk *Talk
 
+	// Reach connects to peers through NATs. Start sets it.
+	Reach *Reach
+
 	// Point is what others use of this node, nil if it is none.
 	Point *Point
 
@@ -92,6 +95,7 @@ func (n *Node) Start(ctx context.Context) error {
 		{PartReach, n.startReach},
 		{PartDiscv5, n.startFind},
 		{PartPubsub, n.startTalk},
+		{PartLinks, n.startLinks},
 	} {
 		err := ctx.Err()
 		if err == nil {
@@ -123,6 +127,7 @@ const (
 	PartReach      Part = "reach"
 	PartDiscv5     Part = "discv5"
 	PartPubsub     Part = "pubsub"
+	PartLinks      Part = "links"
 )
 
 // A StartError says which part of a node did not start.
@@ -153,6 +158,24 @@ func (n *Node) startHost(context.Context) error {
 	n.host, n.inner = h, contain(h, n.cfg.Logger, &n.panics)
 	n.onClose(h.Close)
 	return nil
+}
+
+// startLinks opens the wing Reach, and lets the points call this node.
+func (n *Node) startLinks(ctx context.Context) error {
+	cfg := n.cfg.Reach
+	if cfg.Link.Registerer == nil {
+		cfg.Link.Registerer = n.cfg.Registerer
+	}
+	r, err := NewReach(n.inner, n.cfg.Key, cfg)
+	if err != nil {
+		return err
+	}
+	n.onClose(r.Close)
+	n.Reach = r
+	if len(cfg.Points) == 0 {
+		return nil
+	}
+	return r.Start(ctx)
 }
 
 // registerMetrics registers what is the node's own.
