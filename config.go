@@ -48,11 +48,11 @@ type Config struct {
 	// Points are asked for names, and registered at.
 	Points []peer.AddrInfo
 
-	// Find, Talk and Reach configure the wings. Of Reach, Points and Logger are
-	// those of the node where they are unset, as is the Registerer of its links.
+	// Find, Reach and Talk configure the wings. Reach.Points are Points if they
+	// are nil, and its Logger is Logger.
 	Find  FindConfig
-	Talk  TalkConfig
 	Reach ReachConfig
+	Talk  TalkConfig
 
 	// Point, if not nil, makes the node a point.
 	Point *PointConfig
@@ -155,6 +155,12 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("muster: make an identity: %w", err)
 		}
 		c.Key = key
+	}
+	if c.Reach.Points == nil {
+		c.Reach.Points = c.Points
+	}
+	if c.Reach.Logger == nil {
+		c.Reach.Logger = c.Logger
 	}
 	if c.Find.Discv5 != nil {
 		c.Find.Discv5 = new(*c.Find.Discv5)

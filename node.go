@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ type Node struct {
 	Find *Find
 	Talk *Talk
 
-	// Reach calls other peers and is called. Start sets it.
+	// Reach connects to peers through NATs. Start sets it.
 	Reach *Reach
 
 	// Point is what others use of this node, nil if it is none.
@@ -81,6 +82,9 @@ func (n *Node) Start(ctx context.Context) error {
 		return errors.New("muster: a node is started once")
 	}
 	n.state = stateStarted
+	if p := n.cfg.Point; p != nil && p.Listener != nil {
+		n.onClose(func() error { return ignoreClosed(p.Listener.Close()) })
+	}
 	for _, step := range []struct {
 		part  Part
 		start func(context.Context) error
@@ -89,9 +93,9 @@ func (n *Node) Start(ctx context.Context) error {
 		{PartRendezvous, n.startPoint},
 		{PartRdv, n.startRdv},
 		{PartReach, n.startReach},
-		{PartReach, n.openReach},
 		{PartDiscv5, n.startFind},
 		{PartPubsub, n.startTalk},
+		{PartLinks, n.startLinks},
 	} {
 		err := ctx.Err()
 		if err == nil {
@@ -102,6 +106,14 @@ func (n *Node) Start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ignoreClosed drops the error of closing what is closed already.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // A Part is one of what a node is made of.
@@ -115,6 +127,7 @@ const (
 	PartReach      Part = "reach"
 	PartDiscv5     Part = "discv5"
 	PartPubsub     Part = "pubsub"
+	PartLinks      Part = "links"
 )
 
 // A StartError says which part of a node did not start.
@@ -145,6 +158,24 @@ func (n *Node) startHost(context.Context) error {
 	n.host, n.inner = h, contain(h, n.cfg.Logger, &n.panics)
 	n.onClose(h.Close)
 	return nil
+}
+
+// startLinks opens the wing Reach, and lets the points call this node.
+func (n *Node) startLinks(ctx context.Context) error {
+	cfg := n.cfg.Reach
+	if cfg.Link.Registerer == nil {
+		cfg.Link.Registerer = n.cfg.Registerer
+	}
+	r, err := NewReach(n.inner, n.cfg.Key, cfg)
+	if err != nil {
+		return err
+	}
+	n.onClose(r.Close)
+	n.Reach = r
+	if len(cfg.Points) == 0 {
+		return nil
+	}
+	return r.Start(ctx)
 }
 
 // registerMetrics registers what is the node's own.

@@ -106,6 +106,9 @@ func (p *servePlan) planAddrs(check func(string, error)) {
 	for _, u := range p.urls {
 		check("listen.urls", checkURL(u))
 	}
+	if p.handOver != "" {
+		check("relay.hand_over", checkURL(p.handOver))
+	}
 	for _, s := range p.trustedProxies {
 		prefix, err := parsePrefix(s)
 		check("tls.trusted_proxies", err)

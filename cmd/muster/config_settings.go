@@ -43,7 +43,8 @@ type serveConfig struct {
 	maxWaiting, maxWaitingPerSource, maxPairs     int
 	pairRate, sourceRate, totalRate, sessionBytes int64
 
-	reach bool
+	reach    bool
+	handOver string
 
 	pubsub     bool
 	topics     []string
@@ -191,6 +192,10 @@ var settings = []setting{
 	{key: "relay.total_rate", def: "0", reload: true, usage: "of all relayed pairs", into: func(c *serveConfig) any { return &c.totalRate }},
 	{key: "relay.session_bytes", def: "0", reload: true, usage: "bytes of one meeting that no token pays for; 0 no limit", into: func(c *serveConfig) any { return &c.sessionBytes }},
 	{key: "relay.reach", flag: "reach", env: "MUSTER_REACH", def: "true", usage: "pass on invitations to peers that keep a stream to this point", into: func(c *serveConfig) any { return &c.reach }},
+	{
+		key: "relay.hand_over", usage: "with a PostgreSQL store: URL by which the other points reach this one's rdv server, and it alone (default: its first address)",
+		into: func(c *serveConfig) any { return &c.handOver },
+	},
 	{key: "pubsub.enabled", flag: "pubsub", env: "MUSTER_PUBSUB", def: "true", usage: "run a gossipsub router", into: func(c *serveConfig) any { return &c.pubsub }},
 	{key: "pubsub.topics", flag: "topic", env: "MUSTER_TOPIC", usage: "topics to relay", into: func(c *serveConfig) any { return &c.topics }},
 	{key: "pubsub.max_message", def: bytesText(pubsub.DefaultMaxMessageSize), usage: "the longest RPC, both ways", into: func(c *serveConfig) any { return &c.maxMessage }},

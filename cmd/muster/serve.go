@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/rdv"
+	"github.com/muster-p2p/muster/rdv/pglobby"
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -92,7 +94,12 @@ type daemon struct {
 	admin  *admin.Server // nil if there is none
 	tokens *access.Tokens
 	usage  *access.Usage
-	certs  *certFiles // nil unless there are files
+	certs  *certFiles         // nil unless there are files
+	lobby  *pglobby.Directory // nil unless points share one
+
+	ctx    context.Context // of what runs beside the loop; ended by close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 }
 
 // serve runs the daemon until ctx ends, and then drains.
@@ -103,6 +110,7 @@ func serve(ctx context.Context, e *env, flags *configFlags, p *servePlan, asJSON
 	}
 	limitMemory(p.memory)
 	d := &daemon{env: e, flags: flags, plan: p, level: &slog.LevelVar{}, notify: newNotifier()}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.level.Set(p.level)
 	format := p.logFormat
 	if asJSON {
@@ -161,14 +169,17 @@ func (d *daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.shareLobby(ctx, cfg.Point); err != nil {
+		return err
+	}
 	if d.node, err = muster.New(cfg); err != nil {
-		return usageError(err, "")
+		return errors.Join(usageError(err, ""), d.leaveLobby())
 	}
 	if err := d.node.Start(ctx); err != nil {
-		return startFailure(err)
+		return errors.Join(startFailure(err), d.leaveLobby())
 	}
 	if err := d.startAdmin(ctx, reg); err != nil {
-		return errors.Join(err, d.node.Close())
+		return errors.Join(err, d.close())
 	}
 	if err := d.joinTopics(); err != nil {
 		return errors.Join(err, d.close())
@@ -340,6 +351,8 @@ func (d *daemon) ready(begun time.Time) error {
 		return err
 	}
 	d.say.ready(d, addrs, time.Since(begun))
+	d.checkLobby()
+	dropStartPages()
 	d.notify.tell("READY=1\nSTATUS=" + addrs[0])
 	return nil
 }
@@ -384,10 +397,12 @@ func (d *daemon) drain() {
 // close ends what start has opened.
 func (d *daemon) close() error {
 	var err error
+	d.cancel()
+	d.wg.Wait()
 	if d.admin != nil {
 		err = d.admin.Close()
 	}
-	err = errors.Join(err, d.node.Close(), d.usage.Save())
+	err = errors.Join(err, d.node.Close(), d.leaveLobby(), d.usage.Save())
 	if d.plan.hook != nil {
 		d.plan.hook.Close()
 	}

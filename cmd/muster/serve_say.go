@@ -111,7 +111,7 @@ func (a *announcer) ready(d *daemon, addrs []string, took time.Duration) {
 	event := map[string]any{
 		"event": "ready", "peer": d.node.ID().String(), "addrs": addrs, "rdv": urls, "enr": record, "admin": adminURL,
 		"data_dir": d.plan.dataDir, "store": kindOfStore(d.plan.store), "open": open, "closed": closed, "ms": took.Milliseconds(),
-		"version": buildVersion(),
+		"version": buildVersion(), "try": tryOut(d, addrs[0]),
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "point %s is ready (%d ms)\n", d.node.ID(), took.Milliseconds())
@@ -130,25 +130,25 @@ func (a *announcer) ready(d *daemon, addrs []string, took time.Duration) {
 	list("data", []string{d.plan.dataDir + " (registrations: " + kindOfStore(d.plan.store) + ")"})
 	list("open", open)
 	list("closed", closed)
-	b.WriteString(tryOut(d, addrs[0]))
+	if d.node.Point.Gate().Policy().Relay == access.ByToken {
+		b.WriteString("\nMake a token for those who may use the relay:\n  muster token issue " + dataDirFlag(d) + "> token\n")
+	}
+	b.WriteString("\nTry from two other machines:\n  " + strings.Join(tryOut(d, addrs[0]), "\n  "))
 	a.emit(event, strings.TrimSuffix(b.String(), "\n"))
 	a.warn(d)
 }
 
-// tryOut is what to type on another machine.
-func tryOut(d *daemon, addr string) string {
+// tryOut is what to type on other machines.
+func tryOut(d *daemon, addr string) []string {
 	with := ""
-	var b strings.Builder
 	if d.node.Point.Gate().Policy().Relay == access.ByToken {
-		b.WriteString("\nMake a token for those who may use the relay:\n" +
-			"  muster token issue --scope reach " + dataDirFlag(d) + "> token\n")
 		with = " --token-file token"
 	}
-	b.WriteString("\nTry from two other machines:\n" +
-		"  muster up --ns lab --name nas --expose ssh=127.0.0.1:22 --point " + addr + with + "\n" +
-		"  muster find lab --point " + addr + "\n" +
-		"  muster forward lab/nas:ssh 127.0.0.1:2222 --point " + addr + with + "\n")
-	return b.String()
+	return []string{
+		"muster up --ns lab --name nas --expose ssh=127.0.0.1:22 --point " + addr + with,
+		"muster find lab --point " + addr,
+		"muster forward lab/nas:ssh 127.0.0.1:2222 --point " + addr + with,
+	}
 }
 
 // dataDirFlag is --data-dir where the command would look elsewhere.

@@ -42,6 +42,7 @@ type readyEvent struct {
 	Event, Peer, ENR, Admin string
 	RDV                     []string `json:"rdv"`
 	Addrs, Open, Closed     []string
+	Try                     []string
 }
 
 // Write takes what the daemon says on stderr, and passes lines on.
@@ -488,5 +489,59 @@ func TestShareFiles(t *testing.T) {
 		if conns, relayed := shareFiles(c.files, c.wanted); conns != c.conns || relayed != c.relayed {
 			t.Errorf("%d files: %d and %d, want %d and %d", c.files, conns, relayed, c.conns, c.relayed)
 		}
+	}
+}
+
+// TestServeTellsWhatWorks types the three commands that the daemon tells: a
+// machine is called by its name, with a token, and answers.
+func TestServeTellsWhatWorks(t *testing.T) {
+	d := startDaemon(t)
+	code, token, errs := musterRun(t.Context(), "token", "issue", "--data-dir", d.dir)
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ssh, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ssh.Close() }()
+	go func() {
+		for {
+			c, err := ssh.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "SSH-2.0-test\r\n")
+			_ = c.Close()
+		}
+	}()
+	command := func(i int) []string {
+		line := strings.NewReplacer("127.0.0.1:22 ", ssh.Addr().String()+" ", "127.0.0.1:2222", "127.0.0.1:0", "--token-file token", "--token-file "+file).
+			Replace(d.ready.Try[i] + " ")
+		return strings.Fields(line)[1:]
+	}
+	up := startJSON(t, strings.NewReader(""), append(command(0), "--key", filepath.Join(t.TempDir(), "key"))...)
+	for seen := map[any]bool{}; !seen["reachable"] || !seen["registered"]; {
+		event, ok := <-up.events
+		if !ok {
+			t.Fatalf("up ended with exit %d", up.code)
+		}
+		seen[event["event"]] = true
+	}
+	if code, out, errs := musterRun(t.Context(), command(1)...); code != 0 || !strings.Contains(out, "12D3KooW") {
+		t.Errorf("find: %d %s %s", code, out, errs)
+	}
+	lines, _ := startVerb(t, command(2)...)
+	conn, err := net.Dial("tcp", nextLine(t, lines))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(conn)
+	if err != nil || string(b) != "SSH-2.0-test\r\n" {
+		t.Errorf("answered %q, %v", b, err)
 	}
 }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/muster-p2p/muster"
+	"github.com/muster-p2p/muster/rdv"
+	"github.com/muster-p2p/muster/rdv/pglobby"
+)
+
+// handOverCheck is how long the daemon's own hand-over URL may take to answer.
+const handOverCheck = 5 * time.Second
+
+// shareLobby makes one lobby of those of all points over a database. The
+// listener has to be there first: the others are told where it is.
+func (d *daemon) shareLobby(ctx context.Context, pc *muster.PointConfig) error {
+	p := d.plan
+	if kindOfStore(p.store) != "postgres" || p.http == "" {
+		return nil
+	}
+	ln, err := listenTCP(ctx, p.http)
+	if err != nil {
+		return fail(exitLocal, err, "choose another with --http")
+	}
+	if p.handOver == "" {
+		p.handOver = ownURL(ln.Addr(), pc.TLS != nil)
+	}
+	dir, err := pglobby.Open(ctx, pglobby.Config{URL: p.store, HandOver: p.handOver})
+	if err != nil {
+		_ = ln.Close()
+		return fail(exitLocal, err, "check --store and --relay-hand-over")
+	}
+	d.lobby, pc.Server.Directory, pc.Listener = dir, dir, ln
+	return nil
+}
+
+// leaveLobby ends the sharing, after the node has.
+func (d *daemon) leaveLobby() error {
+	if d.lobby == nil {
+		return nil
+	}
+	return d.lobby.Close()
+}
+
+// checkLobby warns if the other points are told of an address that does not
+// lead here. It does not keep the daemon from being ready.
+func (d *daemon) checkLobby() {
+	if d.lobby == nil {
+		return
+	}
+	d.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(d.ctx, handOverCheck)
+		defer cancel()
+		if err := d.node.Point.Server().CheckHandOver(ctx, d.plan.handOver); err != nil && d.ctx.Err() == nil {
+			d.log.Warn("the hand-over URL does not lead here: peers at other points may not be matched", "url", d.plan.handOver, "err", err)
+		}
+	})
+}
+
+// ownURL is a URL of a listener with an address that other machines may have a
+// way to.
+func ownURL(addr net.Addr, secured bool) string {
+	ap := rdv.AddrPortFrom(addr)
+	if ap.Addr().IsUnspecified() {
+		ap = netip.AddrPortFrom(firstAddr(), ap.Port())
+	}
+	u := url.URL{Scheme: "http", Host: ap.String(), Path: "/"}
+	if secured {
+		u.Scheme = "https"
+	}
+	return u.String()
+}
+
+// firstAddr is the first address of this machine that is not of itself only,
+// and IPv4 before IPv6.
+func firstAddr() netip.Addr {
+	best := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return best
+	}
+	for _, a := range addrs {
+		prefix, err := netip.ParsePrefix(a.String())
+		ip := prefix.Addr().Unmap()
+		if err != nil || !ip.IsGlobalUnicast() {
+			continue
+		}
+		if ip.Is4() {
+			return ip
+		}
+		if best.IsLoopback() {
+			best = ip
+		}
+	}
+	return best
+}
