@@ -2,30 +2,19 @@
 // (examples/statuspage), so that each can be made to move or stand still.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { createServer } from "node:http";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { executable, faint, launch, nameless, pixels, watched } from "./browser.mjs";
+import { endAll, start as run } from "./programs.mjs";
 
 const artefacts = new URL("artifacts/", import.meta.url).pathname;
 mkdirSync(artefacts, { recursive: true });
 
-const children = new Set();
-
-// start runs a program until stop, and gives the first line that it prints.
+// start runs the daemon whose numbers are made up, and gives its page's address.
 function start(...args) {
-  const child = spawn(process.env.STATUSPAGE || "../bin/statuspage", args, { stdio: ["pipe", "pipe", "inherit"] });
-  children.add(child);
-  child.once("exit", () => children.delete(child));
-  const lines = createInterface({ input: child.stdout });
-  const url = new Promise((ok, no) => { lines.once("line", ok); child.once("error", no); child.once("exit", () => no(new Error("it ended"))); });
-  return {
-    url,
-    say: (s) => child.stdin.write(s + "\n"),
-    stop: () => new Promise((ok) => { child.once("exit", ok); child.kill("SIGINT"); }),
-  };
+  const p = run(process.env.STATUSPAGE || "../bin/statuspage", args);
+  return { ...p, url: p.first };
 }
 
 const skip = executable ? false : "no Chromium: install Debian's package chromium, or set CHROMIUM";
@@ -39,7 +28,7 @@ before(async () => {
 });
 after(async () => {
   await browser?.close();
-  for (const c of children) c.kill(); // whatever a test left
+  endAll();
 });
 
 const live = (page) => page.waitForSelector("body.live");

@@ -124,6 +124,7 @@ const showLimits = table("limits", [
 function hero(l) {
   const direct = l?.pairs_direct || 0, relayed = l?.pairs_relayed || 0, all = direct + relayed;
   put($("offload"), format.percent(direct, all));
+  $("offload").parentElement.classList.toggle("no", !all);
   put($("offload-says"), !l ? "The relay is off in this point." : all
     ? "of the pairs that met here went on without the relay."
     : "No pair has met here yet.");

@@ -38,6 +38,9 @@ function figure(grid, spec) {
   return { fig, plot, values };
 }
 
+// Steps of axes that count: there is no half registration.
+const steps = [1, 2, 5].flatMap((n) => Array.from({ length: 12 }, (_, i) => n * 10 ** i)).sort((a, b) => a - b);
+
 const axis = (more) => ({
   stroke: () => css("--dim"),
   grid: { stroke: () => css("--grid"), width: 1 },
@@ -71,7 +74,7 @@ export function lines(grid, spec) {
     },
     axes: [
       axis({ values: (_, ticks) => ticks.map((t) => format.clock(t).slice(0, span > 300 ? 5 : 8)), space: span > 300 ? 60 : 80, size: 26 }),
-      axis({ values: (_, ticks) => ticks.map(spec.axis || format.count), size: spec.wide || 44, space: 34 }),
+      axis({ values: (_, ticks) => ticks.map(spec.axis || format.count), size: spec.wide || 44, space: 34, incrs: steps }),
     ],
     series: [{}, ...spec.series.map((s) => ({
       label: s.label,
@@ -129,7 +132,7 @@ export function bars(grid, spec) {
     },
     axes: [
       axis({ values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? t : "")), grid: { show: false }, size: 26, incrs: [1, 2, 4, 8, 16, 32] }),
-      axis({ size: 34, space: 34 }),
+      axis({ size: 34, space: 34, incrs: steps }),
     ],
     series: [{}, ...spec.series.map(series)],
     hooks: { setCursor: [(u) => show(u.cursor.idx)] },
