@@ -90,14 +90,14 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 		wait, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	m, err := f.meeting(wait, c)
+	m, err := c.meeting(wait)
 	if err != nil {
 		return err
 	}
-	if err := f.showTicket(e, ev, c.id, m); err != nil {
+	if err := c.showTicket(e, ev, "call it", "call", m, f.qr); err != nil {
 		return err
 	}
-	l, err := c.listenPipe(ctx, allow)
+	l, err := c.listenFor(ctx, pipeService, allow)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	defer stop()
-	conn, err := c.awaitCaller(wait, m, l, allow)
+	conn, err := c.awaitCaller(wait, pipeService, m, l, allow)
 	if err != nil {
 		return linkFailure(err)
 	}
@@ -115,7 +115,7 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 
 // meeting returns where to wait for who has the ticket: at the servers that are
 // given, else at those of the point.
-func (f *listenFlags) meeting(ctx context.Context, c *caller) (link.Meeting, error) {
+func (c *caller) meeting(ctx context.Context) (link.Meeting, error) {
 	if len(c.opts.Servers) > 0 {
 		token := strings.ToLower(rand.Text()) // 130 bits
 		return link.Meeting{Servers: c.opts.Servers, Token: token, Header: c.bearer(token)}, nil
@@ -124,17 +124,18 @@ func (f *listenFlags) meeting(ctx context.Context, c *caller) (link.Meeting, err
 	return m, linkFailure(err)
 }
 
-// showTicket tells how to call.
-func (f *listenFlags) showTicket(e *env, ev events, id peer.ID, m link.Meeting) error {
-	text, err := ticket.Ticket{Peer: id, Servers: m.Servers, Token: m.Token}.Encode()
+// showTicket tells how to reach this peer: by which verb, to do what.
+func (c *caller) showTicket(e *env, ev events, what, verb string, m link.Meeting, asQR bool) error {
+	text, err := ticket.Ticket{Peer: c.id, Servers: m.Servers, Token: m.Token}.Encode()
 	if errors.Is(err, ticket.ErrTooLong) && len(m.Servers) > 1 {
-		text, err = ticket.Ticket{Peer: id, Servers: m.Servers[:1], Token: m.Token}.Encode()
+		text, err = ticket.Ticket{Peer: c.id, Servers: m.Servers[:1], Token: m.Token}.Encode()
 	}
 	if err != nil {
 		return fail(exitOther, err, "name a server with a shorter URL with --server")
 	}
-	ev.say(fmt.Sprintf("this is %s; call it with\n  muster call %s", id, text), map[string]any{"event": "ticket", "peer": id.String(), "ticket": text})
-	if f.qr && isTerminal(e.stderr) {
+	ev.say(fmt.Sprintf("this is %s; %s with\n  muster %s %s", c.id, what, verb, text),
+		map[string]any{"event": "ticket", "peer": c.id.String(), "ticket": text})
+	if asQR && isTerminal(e.stderr) {
 		return showQR(e, text)
 	}
 	return nil
@@ -166,12 +167,16 @@ func bit(b bool) int {
 	return 0
 }
 
-// listenPipe lets the points call this peer. It returns nil if there are none.
-func (c *caller) listenPipe(ctx context.Context, allow []peer.ID) (*muster.Listener, error) {
+// pipeService is the service of 'muster listen' and 'muster call'.
+const pipeService = ""
+
+// listenFor lets the points call this peer for a service. It returns nil if
+// there are no points.
+func (c *caller) listenFor(ctx context.Context, service string, allow []peer.ID) (*muster.Listener, error) {
 	if len(c.opts.Points) == 0 {
 		return nil, nil
 	}
-	l, err := c.Listen("", allow)
+	l, err := c.Listen(service, allow)
 	if err == nil {
 		err = c.servePing(ctx, allow)
 	}
@@ -183,7 +188,7 @@ func (c *caller) listenPipe(ctx context.Context, allow []peer.ID) (*muster.Liste
 
 // awaitCaller waits for the first caller, by ticket or, if l is not nil, through
 // a point.
-func (c *caller) awaitCaller(ctx context.Context, m link.Meeting, l *muster.Listener, allow []peer.ID) (*link.Conn, error) {
+func (c *caller) awaitCaller(ctx context.Context, service string, m link.Meeting, l *muster.Listener, allow []peer.ID) (*link.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -191,7 +196,7 @@ func (c *caller) awaitCaller(ctx context.Context, m link.Meeting, l *muster.List
 		err  error
 	}
 	results := make(chan result, 2)
-	ways := []func() (*link.Conn, error){func() (*link.Conn, error) { return c.awaitTicket(ctx, m, allow) }}
+	ways := []func() (*link.Conn, error){func() (*link.Conn, error) { return c.awaitTicket(ctx, service, m, allow) }}
 	if l != nil {
 		defer l.Close() //nolint:errcheck // cannot fail
 		ways = append(ways, func() (*link.Conn, error) { return l.Accept(ctx) })
@@ -220,13 +225,13 @@ func (c *caller) awaitCaller(ctx context.Context, m link.Meeting, l *muster.List
 
 // awaitTicket waits for who has the ticket. A caller who does not say what it
 // wants does not end the wait.
-func (c *caller) awaitTicket(ctx context.Context, m link.Meeting, allow []peer.ID) (*link.Conn, error) {
+func (c *caller) awaitTicket(ctx context.Context, service string, m link.Meeting, allow []peer.ID) (*link.Conn, error) {
 	allowed := map[peer.ID]bool{}
 	for _, id := range allow {
 		allowed[id] = true
 	}
 	for {
-		conn, err := c.AcceptAt(ctx, "", m, func(id peer.ID) error {
+		conn, err := c.AcceptAt(ctx, service, m, func(id peer.ID) error {
 			if len(allowed) > 0 && !allowed[id] {
 				return errors.New("not on the access list")
 			}

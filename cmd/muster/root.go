@@ -94,6 +94,8 @@ func newRoot(e *env) *cobra.Command {
 		newUpCmd(e),
 		newFindCmd(e),
 		newListenCmd(e),
+		newSendCmd(e),
+		newRecvCmd(e),
 		newCallCmd(e),
 		newForwardCmd(e),
 		newPingCmd(e),
