@@ -137,7 +137,7 @@ func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration
 		},
 	}
 	defer over.Stop()
-	err := a.run(ctx)
+	err := c.e.run(ctx, a)
 	c.e.log.DebugContext(ctx, "resumption ended", "peer", c.remote, "err", err)
 }
 
@@ -159,7 +159,7 @@ func (c *Conn) attempt(n uint32) {
 			e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.meetToken(n),
 			deliver: c.join,
 		}
-		err := a.run(ctx)
+		err := c.e.run(ctx, a)
 		c.e.log.DebugContext(ctx, "attempt at a direct path", "peer", c.remote, "number", n, "err", err)
 		c.mu.Lock()
 		defer c.mu.Unlock()
