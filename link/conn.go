@@ -50,8 +50,9 @@ type Conn struct {
 
 	suspended  time.Time // since when there is no path; zero: there is one
 	stopResume func()
-	meets      uint32 // the highest number of a MEET that came
-	meeting1   bool   // an attempt at a direct path is under way
+	over       *time.Timer // ends the link if it stays so
+	meets      uint32      // the highest number of a MEET that came
+	meeting1   bool        // an attempt at a direct path is under way
 
 	timer *time.Timer
 	armed time.Time // when it fires; zero: it does not

@@ -20,6 +20,9 @@ func (c *Conn) attach(p *path) {
 	was := c.tracks.active
 	if !c.suspended.IsZero() {
 		c.suspended = time.Time{}
+		if c.over != nil {
+			c.over.Stop()
+		}
 		c.out.rewind()
 		c.stats.Resumes++
 		c.e.metrics.resumes.WithLabelValues("resumed").Inc()
@@ -121,7 +124,8 @@ func (c *Conn) suspend(now time.Time, err error) {
 
 // resume meets the peer again, for some time.
 func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration) {
-	over := time.AfterFunc(window, func() {
+	c.mu.Lock()
+	c.over = time.AfterFunc(window, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.suspended.Equal(since) {
@@ -129,6 +133,7 @@ func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration
 			c.fail(fmt.Errorf("%w: none of its paths came back within %v", ErrLost, window))
 		}
 	})
+	c.mu.Unlock()
 	a := &approach{
 		e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.resumeToken(),
 		relay: c.e.cfg.Paths != DirectOnly, stubborn: true, own: true,
@@ -136,7 +141,6 @@ func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration
 			return c.enlist(p, true)
 		},
 	}
-	defer over.Stop()
 	err := c.e.run(ctx, a)
 	c.e.log.DebugContext(ctx, "resumption ended", "peer", c.remote, "err", err)
 }
@@ -262,6 +266,9 @@ func (c *Conn) fail(err error) {
 	}
 	c.err = err
 	c.timer.Stop()
+	if c.over != nil {
+		c.over.Stop()
+	}
 	c.readDeadline.set(time.Time{}, nil)
 	c.writeDeadline.set(time.Time{}, nil)
 	for _, p := range slices.Clone(c.paths) {

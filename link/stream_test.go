@@ -103,8 +103,8 @@ func TestStream(t *testing.T) {
 				}
 				written = append(written, p[:n]...)
 			},
-			"take":   func(t *rapid.T) { take() },
-			"rewind": func(t *rapid.T) { out.rewind() },
+			"take":   func(*rapid.T) { take() },
+			"rewind": func(*rapid.T) { out.rewind() },
 			"lose": func(t *rapid.T) {
 				if len(flying) == 0 {
 					t.Skip()
@@ -119,7 +119,7 @@ func TestStream(t *testing.T) {
 				}
 				deliver(rapid.IntRange(0, len(flying)-1).Draw(t, "which"), rapid.Bool().Draw(t, "twice"))
 			},
-			"ack": func(t *rapid.T) { acks = append(acks, in.acknowledge()) },
+			"ack": func(*rapid.T) { acks = append(acks, in.acknowledge()) },
 			"hear": func(t *rapid.T) {
 				if len(acks) == 0 {
 					t.Skip()

@@ -262,6 +262,7 @@ func one(i int) (r result) {
 	}
 	go io.Copy(io.Discard, a.out)
 	if *size > 0 {
+		b.in.Close() // the listener says nothing
 		err = transfer(&r, a, s, t0)
 	} else {
 		err = lines(&r, a, s, t0)
