@@ -108,6 +108,16 @@ func (p *pipe) Read(b []byte) (int, error) {
 	}
 }
 
+// end is close, if somebody is told.
+func (p *pipe) end() {
+	p.mu.Lock()
+	silent := p.silent
+	p.mu.Unlock()
+	if !silent {
+		p.close()
+	}
+}
+
 func (p *pipe) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,9 +150,7 @@ func (e *end) Close() error {
 	e.mu.Lock()
 	e.over = true
 	e.mu.Unlock()
-	if !e.out.silent {
-		e.out.close()
-	}
+	e.out.end()
 	e.in.mu.Lock()
 	defer e.in.mu.Unlock()
 	e.in.closed, e.in.queue = true, nil

@@ -129,7 +129,7 @@ func TestStream(t *testing.T) {
 				}
 			},
 			"read": func(t *rapid.T) { readSome(rapid.IntRange(0, 300_000).Draw(t, "n")) },
-			"finish": func(t *rapid.T) {
+			"finish": func(*rapid.T) {
 				if len(written) > 100_000 {
 					out.finish()
 				}
