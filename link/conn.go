@@ -48,9 +48,11 @@ type Conn struct {
 	closed   bool  // by Close
 	noDirect bool  // the peer takes no direct path
 
-	suspended time.Time // since when there is no path; zero: there is one
-	meets     uint32    // the highest number of a MEET that came
-	meeting1  bool      // an attempt at a direct path is under way
+	suspended  time.Time // since when there is no path; zero: there is one
+	stopResume func()
+	over       *time.Timer // ends the link if it stays so
+	meets      uint32      // the highest number of a MEET that came
+	meeting1   bool        // an attempt at a direct path is under way
 
 	timer *time.Timer
 	armed time.Time // when it fires; zero: it does not

@@ -202,7 +202,7 @@ func (t *tracks) choose(now time.Time) {
 	if best == old || best == nil {
 		return
 	}
-	t.changes = slices.DeleteFunc(t.changes, func(at time.Time) bool { return now.Sub(at) >= switchWindow })
+	t.forget(now)
 	if old != nil && len(t.changes) >= maxSwitches {
 		return // put off; advance asks again
 	}
@@ -211,6 +211,11 @@ func (t *tracks) choose(now time.Time) {
 		t.changes = append(t.changes, now)
 	}
 	t.began = true
+}
+
+// forget leaves out the changes that are not counted any more.
+func (t *tracks) forget(now time.Time) {
+	t.changes = slices.DeleteFunc(t.changes, func(at time.Time) bool { return now.Sub(at) >= switchWindow })
 }
 
 // better reports whether a should be sent on rather than b, which may be nil.
@@ -229,10 +234,14 @@ func better(a, b *track) bool {
 // advance returns what is to be done at now. unacked says that something that
 // was sent waits for its acknowledgement.
 func (t *tracks) advance(now time.Time, unacked bool) (p plan) {
+	t.forget(now)
 	t.choose(now)
 	t.next = time.Time{}
 	for _, tr := range t.list {
 		t.watch(now, tr, unacked, &p)
+	}
+	if len(p.lose) > 0 {
+		p.idle = nil // what was not needed may be, now
 	}
 	t.schedule(now, &p)
 	if active := t.find(t.active); active != nil && len(t.changes) >= maxSwitches {

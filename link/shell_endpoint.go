@@ -150,6 +150,8 @@ type Endpoint struct {
 
 	chunks, frames, holds pool
 
+	run func(context.Context, *approach) error // how later paths are got; tests have another way
+
 	ctx    context.Context // of everything the endpoint does; ends with Close
 	cancel context.CancelFunc
 	mu     sync.Mutex // of the first of a kind of goroutine, and the end
@@ -183,6 +185,7 @@ func New(cfg Config) (*Endpoint, error) {
 	if cfg.Paths == RelayOnly {
 		e.client.AddrSpaces = rdv.NoSpaces
 	}
+	e.run = func(ctx context.Context, a *approach) error { return a.run(ctx) }
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e, nil
 }

@@ -131,7 +131,7 @@ func (c *Conn) flush(p *path) {
 			}
 			if err != nil {
 				c.lose(p, err)
-				p.flushing = false
+				p.close() // even if it was waiting for its farewell
 				c.mu.Unlock()
 				return
 			}

@@ -20,13 +20,16 @@ func (c *Conn) attach(p *path) {
 	was := c.tracks.active
 	if !c.suspended.IsZero() {
 		c.suspended = time.Time{}
+		if c.over != nil {
+			c.over.Stop()
+		}
 		c.out.rewind()
 		c.stats.Resumes++
 		c.e.metrics.resumes.WithLabelValues("resumed").Inc()
 		defer func() { c.emit(Event{Kind: Resumed, At: now, Path: c.info(c.tracks.active)}) }()
 	}
 	c.tracks.add(now, p.id, p.kind, 0)
-	if !c.dialer || len(c.paths) == 1 && !c.greeted {
+	if !c.dialer || c.ids == 1 {
 		p.ctl.hello = true // otherwise it was said before
 	}
 	if p.greeted {
@@ -101,43 +104,44 @@ func (c *Conn) lose(p *path, err error) {
 
 // suspend waits for a path where there is none.
 func (c *Conn) suspend(now time.Time, err error) {
-	switch {
-	case c.dialer && !c.greeted:
-		c.fail(fmt.Errorf("%w before it said anything: %w", ErrLost, err))
-		return
-	case c.e.cfg.ResumeWindow == 0:
+	if c.e.cfg.ResumeWindow == 0 {
 		c.fail(fmt.Errorf("%w: %w", ErrLost, err))
 		return
 	}
+	window := c.e.cfg.ResumeWindow
+	if !c.greeted {
+		window = min(window, secureTimeout) // the acceptor may not know of the link
+	}
 	c.suspended = now
 	c.emit(Event{Kind: Suspended, At: now})
-	c.wg.Go(c.resume)
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.stopResume = cancel
+	c.wg.Go(func() {
+		defer cancel()
+		c.resume(ctx, now, window)
+	})
 }
 
-// resume meets the peer again.
-func (c *Conn) resume() {
-	ctx, cancel := context.WithCancel(c.ctx)
-	defer cancel()
-	over := time.AfterFunc(c.e.cfg.ResumeWindow, func() {
+// resume meets the peer again, for some time.
+func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration) {
+	c.mu.Lock()
+	c.over = time.AfterFunc(window, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if !c.suspended.IsZero() {
+		if c.suspended.Equal(since) {
 			c.e.metrics.resumes.WithLabelValues("lost").Inc()
-			c.fail(fmt.Errorf("%w: none of its paths came back within %v", ErrLost, c.e.cfg.ResumeWindow))
+			c.fail(fmt.Errorf("%w: none of its paths came back within %v", ErrLost, window))
 		}
 	})
+	c.mu.Unlock()
 	a := &approach{
 		e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.resumeToken(),
 		relay: c.e.cfg.Paths != DirectOnly, stubborn: true, own: true,
 		deliver: func(p *path) bool {
-			ok := c.join(p)
-			if ok {
-				over.Stop()
-			}
-			return ok
+			return c.enlist(p, true)
 		},
 	}
-	err := a.run(ctx)
+	err := c.e.run(ctx, a)
 	c.e.log.DebugContext(ctx, "resumption ended", "peer", c.remote, "err", err)
 }
 
@@ -159,7 +163,7 @@ func (c *Conn) attempt(n uint32) {
 			e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.meetToken(n),
 			deliver: c.join,
 		}
-		err := a.run(ctx)
+		err := c.e.run(ctx, a)
 		c.e.log.DebugContext(ctx, "attempt at a direct path", "peer", c.remote, "number", n, "err", err)
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -178,13 +182,17 @@ func (c *Conn) invited(n uint32) {
 
 // join takes one more path in, after both sides have shown on it that they know
 // the session's secret. It owns p.
-func (c *Conn) join(p *path) bool {
+func (c *Conn) join(p *path) bool { return c.enlist(p, false) }
+
+// enlist is join. Known says that the peer knows of the session, as it came to
+// where only the two can meet.
+func (c *Conn) enlist(p *path, known bool) bool {
 	if !c.enter() {
 		p.close()
 		return false
 	}
 	defer c.wg.Done()
-	if err := c.introduce(p); err != nil {
+	if err := c.introduce(p, known); err != nil {
 		c.e.log.Debug("path does not belong here", "peer", c.remote, "kind", p.kind.String(), "err", err)
 		p.close()
 		return false
@@ -194,6 +202,9 @@ func (c *Conn) join(p *path) bool {
 	if c.err != nil {
 		p.close()
 		return false
+	}
+	if !known && c.stopResume != nil {
+		c.stopResume() // there is a path without it
 	}
 	c.attach(p)
 	return true
@@ -211,7 +222,7 @@ func (c *Conn) enter() bool {
 }
 
 // introduce exchanges HELLOs, of which the acceptor has read the dialer's.
-func (c *Conn) introduce(p *path) error {
+func (c *Conn) introduce(p *path, known bool) error {
 	if p.remote != c.remote {
 		return ErrIdentity
 	}
@@ -225,8 +236,10 @@ func (c *Conn) introduce(p *path) error {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, secureTimeout)
 	defer cancel()
-	if err := c.Confirmed(ctx); err != nil {
-		return err // the acceptor knows of no session yet
+	if !known {
+		if err := c.Confirmed(ctx); err != nil {
+			return err
+		}
 	}
 	stop := context.AfterFunc(ctx, p.close)
 	defer stop()
@@ -253,6 +266,9 @@ func (c *Conn) fail(err error) {
 	}
 	c.err = err
 	c.timer.Stop()
+	if c.over != nil {
+		c.over.Stop()
+	}
 	c.readDeadline.set(time.Time{}, nil)
 	c.writeDeadline.set(time.Time{}, nil)
 	for _, p := range slices.Clone(c.paths) {

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Runs 'muster listen' and 'muster call' through every topology of natlab.sh: when
+# the first byte arrives, when the path is direct, how long the stream stalls on
+# the way there, which path it ends on. Then it breaks things in mid-transfer.
+# Raw results go to bench/results/natlab-link*.json, the table to natlab-link.md.
+#
+#   RUNS=3      runs per topology
+#   PART=all    table, faults or all
+#   ONLY=       these topologies only
+#   MUSTER=     this binary, in place of one that is built
+#
+# Needs what run.sh needs, and says so when it skips.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+RUNS=${RUNS:-3}; PART=${PART:-all}; ONLY=${ONLY:-}
+out=$PWD/bench/results; mkdir -p "$out"
+skip() { echo "natlab: skipped: $1"; exit 0; }
+[ "$(id -u)" = 0 ] || skip "network namespaces need root"
+for tool in ip nft ethtool ping; do command -v $tool >/dev/null || skip "$tool is not installed (Debian: iproute2 nftables ethtool iputils-ping)"; done
+export NL=${NL:-nl}
+ip netns add "$NL-try" 2>/dev/null && ip netns del "$NL-try" || skip "this kernel does not let us make network namespaces"
+
+tmp=$(mktemp -d); trap 'natlab/natlab.sh down || true; rm -rf "$tmp"' EXIT
+muster=${MUSTER:-$tmp/muster}
+[ -n "${MUSTER:-}" ] || go build -trimpath -o "$muster" ./cmd/muster
+(cd natlab/tools && go build -o bin/ ./...)
+
+server() { ip netns exec "$NL-srv" "$muster" rdv serve --listen "[::]:8080" >"$tmp/server.log" 2>&1 & pid=$!; echo $pid >>"/tmp/natlab-$NL/pids"; sleep 0.4; }
+probe() { # probe SCENARIO FLAGS...: in the topology that is up
+  local s=$1 url; shift
+  url=$(cat "$tmp/url")
+  natlab/tools/bin/linkprobe -scenario "$s" -call-ns "$NL-a" -listen-ns "$NL-b" -srv-ns "$NL-srv" \
+    -listen "$muster listen --json --server $url" -call "$muster call --json {ticket}" "$@"
+}
+up() { # up SCENARIO: the topology, and a server in it
+  natlab/natlab.sh up "$1" >"$tmp/up" # what it leaves running holds its stdout
+  sed -n 's/^up: .*(url \(.*\))$/\1/p' "$tmp/up" >"$tmp/url"
+  unset HTTP_PROXY; [ "$1" != proxy ] || export HTTP_PROXY=http://20.0.0.10:3128
+  server
+}
+
+table() {
+  local json=$out/natlab-link.json; : >"$json"
+  for s in ${ONLY:-$(natlab/natlab.sh list | awk '{print $1}') proxy}; do
+    DELAY=25 up "$s"
+    probe "$s" -runs "$RUNS" >>"$json" || true
+    natlab/natlab.sh down
+  done
+  natlab/tools/bin/linktable "$json" | tee "$out/natlab-link.md"
+}
+
+faults() {
+  local json=$out/natlab-link-faults.json; : >"$json"
+  DELAY=25 up easy-easy
+  probe "100 MB across the switch" -runs 1 -bytes 100000000 >>"$json"
+  # Whatever is not from or to the server dies on the way, unheard.
+  probe "direct path cut" -runs 1 -bytes 60000000 -after 20000000 \
+    -do "ip netns exec $NL-ra nft insert rule inet flt forw ip saddr != 20.0.0.10 ip daddr != 20.0.0.10 drop" >>"$json"
+  natlab/natlab.sh down
+  DELAY=0 up egress
+  probe "relay restarted, 1 GB" -runs 1 -bytes 1000000000 -after 300000000 -limit 10m \
+    -do "kill -9 $pid; sleep 1; exec ip netns exec $NL-srv setsid $muster rdv serve --listen [::]:8080 >$tmp/server2.log 2>&1 </dev/null & echo \$! >>/tmp/natlab-$NL/pids" >>"$json"
+  natlab/natlab.sh down
+}
+
+case $PART in
+  table) table;;
+  faults) faults;;
+  all) table; faults;;
+  *) echo "PART is table, faults or all" >&2; exit 2;;
+esac
