@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,18 +103,18 @@ func startJSON(t *testing.T, stdin io.Reader, args ...string) *running {
 	return r
 }
 
-// want waits for an event of a kind.
-func (r *running) want(kind string) map[string]any {
+// want waits for an event of one of some kinds.
+func (r *running) want(kinds ...string) map[string]any {
 	r.t.Helper()
 	var before []map[string]any
 	for e := range r.events {
-		if e["event"] == kind {
+		if slices.Contains(kinds, fmt.Sprint(e["event"])) {
 			return e
 		}
 		before = append(before, e)
 	}
 	<-r.done
-	r.t.Fatalf("ended with exit %d before %q: %v", r.code, kind, before)
+	r.t.Fatalf("ended with exit %d before %q: %v", r.code, kinds, before)
 	return nil
 }
 
@@ -234,9 +235,8 @@ func TestUpForward(t *testing.T) {
 	t.Setenv(envPoint, startReachPoint(t, reach.Config{}))
 	file, _ := newKeyFile(t)
 	up := startJSON(t, strings.NewReader(""), "up", "--ns", "lab", "--name", "nas", "--key", file, "--expose", "echo="+startEcho(t), "--expose", "down=127.0.0.1:1")
-	up.want("reachable")
-	for range 2 {
-		up.want("registered")
+	for range 3 { // lab, lab/nas, and reachable, in any order
+		up.want("registered", "reachable")
 	}
 	lines, _ := startVerb(t, "forward", "lab/nas:echo")
 	addr := nextLine(t, lines)
@@ -357,9 +357,8 @@ func TestTwoPoints(t *testing.T) {
 	t.Setenv(envPoint, dead+","+startReachPoint(t, reach.Config{}))
 	file, id := newKeyFile(t)
 	up := startJSON(t, strings.NewReader(""), "up", "--ns", "lab", "--name", "nas", "--key", file)
-	up.want("reachable")
-	for range 2 {
-		up.want("registered")
+	for range 3 { // lab, lab/nas, and reachable, in any order
+		up.want("registered", "reachable")
 	}
 	for _, whom := range []string{"lab/nas", id} {
 		want(t, exitOK, "ping", whom, "--count", "1")
