@@ -352,7 +352,6 @@ func (d *daemon) ready(begun time.Time) error {
 	}
 	d.say.ready(d, addrs, time.Since(begun))
 	d.checkLobby()
-	dropStartPages()
 	d.notify.tell("READY=1\nSTATUS=" + addrs[0])
 	return nil
 }

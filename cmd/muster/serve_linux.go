@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -46,50 +45,4 @@ func groupMemory(root, path string) int64 {
 		return 0
 	}
 	return least
-}
-
-// dropStartPages gives back the pages of the program that only its start has
-// needed: the kernel has mapped whatever lay beside them, some 12 MB. They are
-// clean copies of the file, so what is needed again comes again.
-func dropStartPages() {
-	const most = 1 << 20
-	f, err := os.Open("/proc/self/smaps")
-	if err != nil {
-		return
-	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, most))
-	if err != nil {
-		return
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return
-	}
-	for _, r := range cleanRanges(string(b), exe) {
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, r[0], r[1]-r[0], unix.MADV_DONTNEED)
-	}
-}
-
-// cleanRanges are the mappings of a file in the text of smaps that cannot be
-// written, and have no page that ever was: the dynamic linker writes some
-// before they become read-only, and those are nowhere else.
-func cleanRanges(smaps, file string) (ranges [][2]uintptr) {
-	var current [2]uintptr
-	for line := range strings.Lines(smaps) {
-		fields := strings.Fields(line)
-		if len(fields) >= 5 && strings.Contains(fields[0], "-") {
-			current = [2]uintptr{}
-			from, to, _ := strings.Cut(fields[0], "-")
-			start, err1 := strconv.ParseUint(from, 16, 64)
-			end, err2 := strconv.ParseUint(to, 16, 64)
-			if len(fields) == 6 && fields[5] == file && !strings.Contains(fields[1], "w") && err1 == nil && err2 == nil {
-				current = [2]uintptr{uintptr(start), uintptr(end)}
-			}
-		}
-		if current[1] > current[0] && len(fields) == 3 && fields[0] == "Anonymous:" && fields[1] == "0" {
-			ranges = append(ranges, current)
-		}
-	}
-	return ranges
 }

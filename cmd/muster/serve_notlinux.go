@@ -6,4 +6,3 @@ func noDumps() error { return nil }
 
 func memoryMax() int64 { return 0 }
 
-func dropStartPages() {}
