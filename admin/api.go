@@ -85,9 +85,10 @@ func process() (goroutines int, heap, memory uint64) {
 		{Name: "/sched/goroutines:goroutines"},
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"}, // given back to the system
 	}
 	rtmetrics.Read(m)
-	return int(m[0].Value.Uint64()), m[1].Value.Uint64(), m[2].Value.Uint64()
+	return int(m[0].Value.Uint64()), m[1].Value.Uint64(), m[2].Value.Uint64() - m[3].Value.Uint64()
 }
 
 func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {

@@ -37,7 +37,8 @@ type Config struct {
 	TLS *tls.Config
 
 	// Hosts are names besides those of Listen that requests may have in their
-	// Host header: the name behind which a proxy or a tunnel serves this.
+	// Host header: the name behind which a proxy or a tunnel serves this. If
+	// empty, a listener on another address than loopback takes any name.
 	Hosts []string
 
 	// Version is shown to the operator. It may be empty.
@@ -47,13 +48,13 @@ type Config struct {
 	Gatherer prometheus.Gatherer
 
 	// Checks are the parts that /readyz asks, by the name it reports. Each is
-	// called with a context that ends after CheckTimeout, one call of each at a
-	// time, from a goroutine of its own; nil means ready.
+	// called with a context that ends after CheckTimeout or with Close, one call
+	// of each at a time, from a goroutine of its own; nil means ready.
 	Checks map[string]func(context.Context) error
 
 	// Snapshot returns the daemon's state. It is called each second by one
 	// goroutine, so that the page has a past to show, and by /api/status; it may
-	// be called at once. What it returned must not change any more. If nil, the
+	// be called at once, and returns promptly. What it returned must not change any more. If nil, the
 	// page shows the process only.
 	Snapshot func() Snapshot
 

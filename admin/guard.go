@@ -39,7 +39,7 @@ var headers = map[string]string{
 // A guard decides which requests get through.
 type guard struct {
 	hosts   map[string]bool
-	anyIP   bool // the listener is on all addresses: any may be in Host
+	any     bool // the listener has a certificate and a token: see newGuard
 	unix    bool
 	token   *[sha256.Size]byte // nil for none
 	wrong   *rate.Limiter
@@ -53,9 +53,9 @@ func newGuard(cfg Config, e endpoint, m *metrics) *guard {
 		wrong:   rate.NewLimiter(wrongTokensPerSecond, wrongTokensBurst),
 		metrics: m,
 	}
-	if ip, err := netip.ParseAddr(e.host()); err == nil && ip.IsUnspecified() || e.host() == "" {
-		g.anyIP = true
-	}
+	// Where other machines can reach it, its name is not known here; a rebound
+	// name fails by the certificate, and has no token.
+	g.any = !e.private() && len(cfg.Hosts) == 0
 	for _, h := range append([]string{e.host()}, cfg.Hosts...) {
 		if h != "" {
 			g.hosts[hostName(h)] = true
@@ -88,7 +88,10 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 			g.refuse(w, refusedHost, http.StatusForbidden, "unknown Host: use the address that the daemon printed\n")
 		case !sameSite(r):
 			g.refuse(w, refusedOrigin, http.StatusForbidden, "not for pages of other sites\n")
-		case g.authorized(r) || openPath(r.URL.Path):
+		case g.authorized(r):
+			next.ServeHTTP(w, r)
+		case openPath(r.URL.Path):
+			w.Header().Set("Connection", "close")
 			next.ServeHTTP(w, r)
 		case !g.wrong.Allow():
 			w.Header().Set("Retry-After", retrySeconds)
@@ -100,7 +103,9 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 	})
 }
 
+// refuse also ends the connection: places are few, and for those with the token.
 func (g *guard) refuse(w http.ResponseWriter, why refusal, code int, text string) {
+	w.Header().Set("Connection", "close")
 	g.metrics.refused[why].Add(1)
 	writeText(w, code, text)
 }
@@ -113,11 +118,11 @@ func openPath(p string) bool { return p == "/livez" || p == "/readyz" }
 // be rebound.
 func (g *guard) knownHost(host string) bool {
 	name := hostName(host)
-	if g.hosts[name] {
+	if g.any || g.hosts[name] {
 		return true
 	}
 	ip, err := netip.ParseAddr(name)
-	return err == nil && (g.anyIP || g.unix || ip.Unmap().IsLoopback())
+	return err == nil && (g.unix || ip.Unmap().IsLoopback())
 }
 
 // sameSite refuses what another site's page made a browser send. Programs send

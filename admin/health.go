@@ -3,14 +3,12 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,14 +29,20 @@ type Readiness struct {
 	Parts   []string          `json:"parts,omitempty"` // that were asked
 }
 
-var errStillRunning = errors.New("the previous check has not ended")
-
-// A check asks one part, once at a time: a part that hangs holds one
-// goroutine, however often it is asked.
+// A check asks one part, once at a time: who asks meanwhile waits for the same
+// answer, and a part that hangs holds one goroutine, however often it is asked.
 type check struct {
 	name string
 	ask  func(context.Context) error
-	busy atomic.Bool
+
+	mu  sync.Mutex
+	now *answer // nil if nobody is asking
+}
+
+// An answer is there when done is closed.
+type answer struct {
+	done chan struct{}
+	err  error
 }
 
 func newChecks(m map[string]func(context.Context) error) []*check {
@@ -49,21 +53,37 @@ func newChecks(m map[string]func(context.Context) error) []*check {
 	return cs
 }
 
-func (c *check) run(ctx context.Context) error {
-	if !c.busy.CompareAndSwap(false, true) {
-		return errStillRunning
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer c.busy.Store(false)
-		done <- guarded(func() error { return c.ask(ctx) })
-	}()
+// run returns the part's answer. Wait bounds the waiting, own the asking, which
+// others may wait for as well.
+func (c *check) run(wait, own context.Context) error {
+	a := c.begin(own)
 	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-a.done:
+		return a.err
+	case <-wait.Done():
+		return fmt.Errorf("no answer: %w", wait.Err())
 	}
+}
+
+// begin asks, unless it is being asked.
+func (c *check) begin(own context.Context) *answer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now != nil {
+		return c.now
+	}
+	a := &answer{done: make(chan struct{})}
+	c.now = a
+	go func() {
+		ctx, cancel := context.WithTimeout(own, CheckTimeout)
+		defer cancel()
+		a.err = guarded(func() error { return c.ask(ctx) })
+		c.mu.Lock()
+		c.now = nil
+		c.mu.Unlock()
+		close(a.done)
+	}()
+	return a
 }
 
 // guarded returns a panic of f as an error: a broken part is not ready, and
@@ -86,7 +106,7 @@ func (s *Server) ready(ctx context.Context) Readiness {
 	var wg sync.WaitGroup
 	for i, c := range s.checks {
 		r.Parts = append(r.Parts, c.name)
-		wg.Go(func() { errs[i] = c.run(ctx) })
+		wg.Go(func() { errs[i] = c.run(ctx, s.own) })
 	}
 	wg.Wait()
 	for i, err := range errs {

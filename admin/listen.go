@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -82,10 +83,14 @@ func free(path string) error {
 		return fmt.Errorf("admin: %s is there and is no socket", path)
 	}
 	c, err := net.DialTimeout("unix", path, probeTime)
-	if err == nil {
+	switch {
+	case err == nil:
 		return errors.Join(fmt.Errorf("admin: %s is served by another process", path), c.Close())
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return nil
+	default: // another user's, or a busy one
+		return fmt.Errorf("admin: %s may be in use: %w", path, err)
 	}
-	return nil
 }
 
 // A unixListener removes its socket when it is closed, unless another has

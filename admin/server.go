@@ -44,11 +44,12 @@ type Server struct {
 	seen     atomic.Pointer[Readiness] // of the last check, by watch
 	profiles chan struct{}             // a place for each profile at once
 	started  time.Time
+	own      context.Context // ends with Close
+	stop     context.CancelFunc
 
 	mu     sync.Mutex
 	ln     net.Listener // nil until Start
 	http   *http.Server
-	stop   context.CancelFunc
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -76,6 +77,7 @@ func New(cfg Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.own, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s.readiness)
 	s.guard = newGuard(cfg, e, s.metrics)
 	s.hub = newHub(s.snapshot, s.metrics)
@@ -104,11 +106,9 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.cfg.TLS != nil {
 		ln = tls.NewListener(ln, s.tlsConfig())
 	}
-	own, stop := context.WithCancel(context.Background())
-	s.stop = stop
 	s.http = s.newHTTP()
-	s.wg.Go(func() { s.hub.run(own) })
-	s.wg.Go(func() { s.watch(own) })
+	s.wg.Go(func() { s.hub.run(s.own) })
+	s.wg.Go(func() { s.watch(s.own) })
 	s.wg.Go(func() {
 		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("admin listener ended", "err", err)
@@ -183,8 +183,9 @@ func (s *Server) Close() error {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
-	srv, stop := s.http, s.stop
+	srv := s.http
 	s.mu.Unlock()
+	s.stop()
 	if first && s.cfg.Registerer != nil {
 		s.cfg.Registerer.Unregister(s.metrics)
 	}
@@ -192,7 +193,6 @@ func (s *Server) Close() error {
 		s.wg.Wait()
 		return nil
 	}
-	stop()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	err := srv.Shutdown(ctx)

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -216,10 +218,10 @@ func TestReadyContains(t *testing.T) {
 			"broken": func(context.Context) error { panic("BUG") },
 			"stuck":  func(context.Context) error { asked.Add(1); <-hang; return nil },
 		}})
-		if got := do(s, "GET", "/readyz", "").Body.String(); got != "not ready\nbroken: panic: BUG\nstuck: context deadline exceeded\n" {
+		if got := do(s, "GET", "/readyz", "").Body.String(); got != "not ready\nbroken: panic: BUG\nstuck: no answer: context deadline exceeded\n" {
 			t.Errorf("%q", got)
 		}
-		if got := do(s, "GET", "/readyz", "").Body.String(); !strings.Contains(got, "stuck: the previous check has not ended") {
+		if got := do(s, "GET", "/readyz", "").Body.String(); !strings.Contains(got, "stuck: no answer") {
 			t.Errorf("%q", got)
 		}
 		if n := asked.Load(); n != 1 {
@@ -251,6 +253,59 @@ func TestReadiness(t *testing.T) {
 	}
 	if got := do(s, "GET", "/api/status", "").Body.String(); !strings.Contains(got, `"readiness":{"ready":false,"failing":{"store":"disk full"}`) {
 		t.Errorf("%s", got)
+	}
+}
+
+// Who asks while another asks gets the same answer.
+func TestReadyTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		s := newServer(t, admin.Config{Checks: map[string]func(context.Context) error{
+			"slow": func(context.Context) error { asked.Add(1); time.Sleep(time.Second); return nil },
+		}})
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if w := do(s, "GET", "/readyz", ""); w.Code != 200 {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+			})
+		}
+		wg.Wait()
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+// Close ends a check that is under way.
+func TestCloseEndsChecks(t *testing.T) {
+	asked, ended := make(chan bool, 1), make(chan bool, 1)
+	s := start(t, admin.Config{Checks: map[string]func(context.Context) error{
+		"slow": func(ctx context.Context) error { asked <- true; <-ctx.Done(); ended <- true; return nil },
+	}})
+	<-asked
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	<-ended
+}
+
+// Where the name is proven by a certificate and the reader by a token, any name
+// will do, unless names are given.
+func TestGuardElsewhere(t *testing.T) {
+	cfg := admin.Config{Listen: "0.0.0.0:7837", Token: token, TLS: &tls.Config{}}
+	auth := []string{"Host", "point.example.org", "Authorization", "Bearer " + token}
+	if w := do(newServer(t, cfg), "GET", "/api/status", "", auth...); w.Code != 200 {
+		t.Errorf("%d", w.Code)
+	}
+	cfg.Hosts = []string{"other.example.org"}
+	if w := do(newServer(t, cfg), "GET", "/api/status", "", auth...); w.Code != 403 {
+		t.Errorf("another name: %d", w.Code)
+	}
+	w := do(newServer(t, cfg), "GET", "/livez", "", "Host", "other.example.org")
+	if w.Code != 200 || w.Header().Get("Connection") != "close" {
+		t.Errorf("a stranger keeps a connection: %d %v", w.Code, w.Header())
 	}
 }
 

@@ -13,10 +13,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 VERSION=${VERSION:-$(git describe --tags --always)}
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
-export VERSION SOURCE_DATE_EPOCH TARGETS
+GOMODCACHE=$(go env GOMODCACHE)
+export VERSION SOURCE_DATE_EPOCH TARGETS GOMODCACHE
 for n in one two-with-a-longer-name; do
 	git clone -q --no-hardlinks . "$work/$n"
-	(cd "$work/$n" && GOCACHE="$work/cache-$n" DIST="$work/dist-$n" HOME="$work" GOMODCACHE="$(go env GOMODCACHE)" packaging/release.sh > /dev/null)
+	(cd "$work/$n" && GOCACHE="$work/cache-$n" DIST="$work/dist-$n" packaging/release.sh > /dev/null)
 	rm -rf "$work/cache-$n"
 done
 diff "$work/dist-one/SHA256SUMS" "$work/dist-two-with-a-longer-name/SHA256SUMS"
