@@ -136,13 +136,7 @@ func (f *recvFlags) await(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	defer closing(c, &err)
-	wait := ctx
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, f.timeout)
-		defer cancel()
-	}
-	m, err := c.meeting(wait)
+	m, err := c.meeting(ctx)
 	if err != nil {
 		return err
 	}
@@ -158,11 +152,9 @@ func (f *recvFlags) await(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	defer stop()
-	conn, err := c.awaitCaller(wait, filesService, m, l, allow)
-	if err != nil {
-		return linkFailure(err)
-	}
-	return f.receive(ctx, e, show, time.Time{}, conn)
+	d := &door{c: c, show: show, m: m, l: l, allow: allow, timeout: f.timeout}
+	d.do = func(ctx context.Context, conn *link.Conn) error { return f.receive(ctx, e, show, time.Time{}, conn) }
+	return d.serve(ctx)
 }
 
 // receive takes what comes over a link, and closes it.
@@ -173,8 +165,8 @@ func (f *recvFlags) receive(ctx context.Context, e *env, show *transferShow, sta
 		Overwrite: f.overwrite,
 		Progress:  show.progress,
 	})
-	err = show.end(ctx, res, err, conn.Close())
-	if err != nil {
+	hangUp(conn, err)
+	if err := show.end(ctx, res, err); err != nil {
 		return err
 	}
 	return f.printReceived(e, res.Offer)

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 
 	"github.com/muster-p2p/muster/link"
@@ -120,32 +118,24 @@ func (f *sendFlags) serve(ctx context.Context, e *env, show *transferShow, src *
 	if err := c.showTicket(e, show.ev, "get "+offerText(src.Offer()), "recv", m, f.qr); err != nil {
 		return err
 	}
-	for {
-		conn, err := f.awaitReceiver(ctx, c, m, allow)
-		if err != nil {
-			return linkFailure(err)
+	d := &door{c: c, show: show, m: m, allow: allow, timeout: f.timeout}
+	d.do = func(ctx context.Context, conn *link.Conn) error { return sendOver(ctx, show, time.Time{}, conn, src) }
+	if len(o.Servers) == 0 {
+		d.renew = func(ctx context.Context) (link.Meeting, error) {
+			m, err := c.meeting(ctx)
+			if err == nil {
+				err = c.showTicket(e, show.ev, "the ticket has run out; now get it", "recv", m, f.qr)
+			}
+			return m, err
 		}
-		if err = sendOver(ctx, show, time.Time{}, conn, src); !comesAgain(ctx, err) {
-			return err
-		}
-		show.ev.say(fmt.Sprintf("%v; waiting for who has the ticket to come again", err),
-			map[string]any{"event": "broken", "error": err.Error()})
 	}
-}
-
-// awaitReceiver waits for who has the ticket, for --timeout.
-func (f *sendFlags) awaitReceiver(ctx context.Context, c *caller, m link.Meeting, allow []peer.ID) (*link.Conn, error) {
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.timeout)
-		defer cancel()
-	}
-	return c.awaitCaller(ctx, filesService, m, nil, allow)
+	return d.serve(ctx)
 }
 
 // sendOver sends src over a link, and closes it.
 func sendOver(ctx context.Context, show *transferShow, start time.Time, conn *link.Conn, src *transfer.Source) error {
 	show.begin(start, conn, "sending")
 	res, err := transfer.Send(ctx, conn, src, transfer.SendConfig{Progress: show.progress})
-	return show.end(ctx, res, err, conn.Close())
+	hangUp(conn, err)
+	return show.end(ctx, res, err)
 }

@@ -283,9 +283,19 @@ func (s *transferShow) draw(kind string) {
 	_ = s.bar.Set64(s.at.Done) // a display
 }
 
+// hangUp closes the link of a transfer that ended with err. Both ends have said
+// their last words by then: nothing is left to wait for after an error.
+func hangUp(conn *link.Conn, err error) {
+	if err != nil {
+		conn.Abort("the transfer ended")
+		return
+	}
+	_ = conn.Close() // the other end has confirmed all of it
+}
+
 // end takes the bar away, tells how the transfer ended, and gives its error an
-// exit code. closeErr is that of closing the link.
-func (s *transferShow) end(ctx context.Context, res transfer.Result, err, closeErr error) error {
+// exit code.
+func (s *transferShow) end(ctx context.Context, res transfer.Result, err error) error {
 	s.mu.Lock()
 	if s.bar != nil {
 		_ = s.bar.Clear() // a display
@@ -296,7 +306,6 @@ func (s *transferShow) end(ctx context.Context, res transfer.Result, err, closeE
 		moved = 0
 	}
 	s.mu.Unlock()
-	_ = closeErr // the other end has confirmed all of it, or err says why not
 	took := time.Since(s.start)
 	<-s.report.done
 	st := s.conn.Stats()

@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -149,6 +152,74 @@ func TestRecvResumes(t *testing.T) {
 	}
 }
 
+// TestRecvComesAgain: a receiver that vanishes without a word holds nobody up,
+// though the sender's link waits for it.
+func TestRecvComesAgain(t *testing.T) {
+	clearEnv(t)
+	big := randomText(48 << 20)
+	from, to := writeFiles(t, map[string]string{"big": big}), t.TempDir()
+	url := startRdvServer(t)
+	s := startJSON(t, strings.NewReader(""), "send", from+"/big", "--server", url)
+	text := ticketOf(s)
+	through, cut := startCable(t, strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/"))
+	lost := startJSON(t, strings.NewReader(""), "recv", text, "--out", filepath.Join(t.TempDir(), "lost"), "--server", "http://"+through, "--relay")
+	lost.want("progress")
+	cut()
+	r := startJSON(t, strings.NewReader(""), "recv", text, "--out", to)
+	r.wait(exitOK)
+	s.wait(exitOK)
+	wantFile(t, big, to, "big")
+}
+
+// startCable returns an address that leads to another one, until it is cut.
+func startCable(t *testing.T, to string) (addr string, cut func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	conns := []io.Closer{l}
+	var wg sync.WaitGroup
+	join := func(a, b net.Conn) {
+		wg.Go(func() {
+			_, _ = io.Copy(a, b)
+			_, _ = a.Close(), b.Close()
+		})
+	}
+	wg.Go(func() {
+		for {
+			a, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = a.Close()
+				continue
+			}
+			mu.Lock()
+			conns = append(conns, a, b)
+			mu.Unlock()
+			join(a, b)
+			join(b, a)
+		}
+	})
+	cut = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		conns = nil
+	}
+	t.Cleanup(func() {
+		cut()
+		wg.Wait()
+	})
+	return l.Addr().String(), cut
+}
+
 func TestRecvDoesNotOverwrite(t *testing.T) {
 	clearEnv(t)
 	from, to := writeFiles(t, map[string]string{"f": "new"}), writeFiles(t, map[string]string{"f": "old"})
@@ -256,7 +327,9 @@ func meetRecv(t *testing.T, code int, text string, args []string, dir string) {
 	if got != code || !strings.Contains(errs, text) {
 		t.Errorf("exit %d, want %d: %s", got, code, errs)
 	}
-	r.wait(code)
+	r.want("broken") // and waits for a sender
+	r.stop()
+	r.wait(exitSignal + 2)
 }
 
 // someTicket is a good ticket of nobody.

@@ -62,7 +62,7 @@ func run(ctx context.Context, muster string, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	d := &demo{ctx: ctx, muster: path, dir: dir, out: out}
 	defer d.stop()
-	for _, step := range []func() error{d.find, d.reach, d.talk, d.discover} {
+	for _, step := range []func() error{d.find, d.reach, d.files, d.talk, d.discover} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -175,6 +175,9 @@ type event struct {
 	Path, Addr    string
 	MS            float64
 	Relay, Direct int64
+	Ticket        string
+	Files         int
+	Kept, Moved   int64
 }
 
 // A peer is a process that tells events.
