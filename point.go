@@ -37,7 +37,7 @@ type Point struct {
 
 // startPoint opens what the node serves, the registry first: the secret of the
 // tokens is in its store.
-func (n *Node) startPoint(context.Context) error {
+func (n *Node) startPoint(ctx context.Context) error {
 	p := n.Point
 	if p == nil {
 		return nil
@@ -60,7 +60,7 @@ func (n *Node) startPoint(context.Context) error {
 	}
 	// Requests come as soon as the registry is there, and wait for the gate.
 	p.ready = make(chan struct{})
-	rp, err := rendezvous.NewPoint(n.inner, cfg)
+	rp, err := rendezvous.OpenPoint(ctx, n.inner, cfg)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
@@ -77,6 +78,10 @@ type ClientConfig struct {
 
 	// Logger gets the client's reports. If nil, they are dropped.
 	Logger *slog.Logger
+
+	// Registerer gets the metrics muster_rendezvous_client_*, which clients
+	// with the same one share. If nil, there are none.
+	Registerer prometheus.Registerer
 }
 
 const (
@@ -105,6 +110,8 @@ type Client struct {
 	proto protocol.ID
 	d     wire.Dialect
 
+	metrics *clientMetrics
+
 	mu     sync.Mutex // guards what follows
 	closed bool
 	points map[peer.ID]*pointState
@@ -123,6 +130,10 @@ func NewClient(h host.Host, cfg ClientConfig) *Client {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{cfg: cfg, host: h, proto: ProtocolID, d: wire.Libp2p, points: map[peer.ID]*pointState{}}
+	var err error
+	if c.metrics, err = newClientMetrics(cfg.Registerer); err != nil {
+		cfg.Logger.Error("metrics not registered", "err", err)
+	}
 	if cfg.Waku {
 		c.proto, c.d = WakuProtocolID, wire.Waku
 	}
@@ -255,10 +266,11 @@ func (c *Client) registerForm(ctx context.Context, point peer.ID, ns string, ttl
 // Unregister takes this host off ns at a point, or off all namespaces if ns is
 // empty. The protocol has no answer; it returns nil when the point has read
 // the request, as far as can be known. In Waku there is no such request.
-func (c *Client) Unregister(ctx context.Context, point peer.ID, ns string) error {
+func (c *Client) Unregister(ctx context.Context, point peer.ID, ns string) (err error) {
 	if c.cfg.Waku {
 		return fmt.Errorf("unregister: %w", errors.ErrUnsupported)
 	}
+	defer func() { c.metrics.asked(wire.Unregister, &wire.Message{}, err) }()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	s, err := c.open(ctx, point)
@@ -406,5 +418,6 @@ func (c *Client) discoverWith(ctx context.Context, point peer.ID, req *wire.Mess
 	if n := len(res.Cookie); n > 0 && n <= maxCookie {
 		page.Cookie = res.Cookie
 	}
+	c.metrics.listed(&page)
 	return page, nil
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/backoff"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/wire"
@@ -396,6 +399,87 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
+// Clients count what points answer, and those with one registerer do so
+// together.
+func TestClientMetrics(t *testing.T) {
+	_, ph := newPoint(t, rendezvous.Config{})
+	reg := prometheus.NewPedanticRegistry()
+	for range 2 {
+		h := newHost(t)
+		know(h, ph)
+		c := newClient(t, h, rendezvous.ClientConfig{Registerer: reg})
+		if _, err := c.Register(t.Context(), ph.ID(), "lab", 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Discover(t.Context(), ph.ID(), "lab", rendezvous.Query{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Discover(t.Context(), newHost(t).ID(), "lab", rendezvous.Query{}); err == nil {
+			t.Fatal("an unknown point answers")
+		}
+		if err := c.Unregister(t.Context(), ph.ID(), "other"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string]float64{}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := strings.TrimPrefix(f.GetName(), "muster_rendezvous_client_")
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue()
+		}
+	}
+	want := map[string]float64{
+		"requests_total register OK": 2, "requests_total discover OK": 2, "requests_total discover failed": 2, "requests_total unregister OK": 2,
+		"records_total good": 3, "records_total dropped": 0,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
+	}
+}
+
+// A host that gets another address while it is advertised is listed with it
+// soon, long before the registration is due, and one that loses one without
+// it.
+func TestAdvertiseNewAddress(t *testing.T) {
+	p, ph := newPoint(t, rendezvous.Config{})
+	h := newHost(t)
+	d := newDiscovery(t, h, rendezvous.DiscoveryConfig{Points: []peer.AddrInfo{info(ph)}})
+	if _, err := d.Advertise(t.Context(), "lab"); err != nil {
+		t.Fatal(err)
+	}
+	first := p.Local(rendezvous.RealmLibp2p, "lab", 1)
+	if len(first) != 1 || len(first[0].Addrs) != 1 {
+		t.Fatalf("registered %v", first)
+	}
+	listed := func(want int) func() bool {
+		return func() bool {
+			now := p.Local(rendezvous.RealmLibp2p, "lab", 1)
+			return len(now) == 1 && len(now[0].Addrs) == want && now[0].Seq > first[0].Seq
+		}
+	}
+	more := ma.StringCast("/ip4/127.0.0.2/tcp/0")
+	if err := h.Network().Listen(more); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new address is listed", listed(2))
+	sw, ok := h.Network().(interface{ ListenClose(...ma.Multiaddr) })
+	if !ok {
+		t.Fatal("this host cannot lose an address")
+	}
+	sw.ListenClose(first[0].Addrs[0])
+	eventually(t, "the old one is not", listed(1))
+	if n := p.Stats().Registers; n > 5 {
+		t.Errorf("%d registrations for two changes", n)
+	}
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -680,5 +764,15 @@ func TestPagesEnd(t *testing.T) {
 	})
 	if err != nil || found != 1 || n != 2 {
 		t.Errorf("%d records of %d pages, %v", found, n, err)
+	}
+}
+
+// eventually waits for what a host does by itself.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
 	}
 }

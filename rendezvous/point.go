@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -32,6 +33,8 @@ type Point struct {
 	cancel  context.CancelFunc
 	metric  *collector // nil if not registered
 
+	storeAway atomic.Bool // the last change was not taken
+
 	mu  sync.RWMutex // guards reg
 	reg *registry
 
@@ -45,22 +48,28 @@ type Point struct {
 	wg       sync.WaitGroup // loops and streams
 }
 
-// NewPoint opens the store and serves rendezvous on h until Close. The caller
-// keeps h. On an error cfg.Store is closed.
+// NewPoint is OpenPoint with a context that does not end.
 func NewPoint(h host.Host, cfg Config) (*Point, error) {
+	return OpenPoint(context.Background(), h, cfg)
+}
+
+// OpenPoint opens the store and serves rendezvous on h until Close. The caller
+// keeps h. Ctx bounds the opening only, which reads all that the store has. On
+// an error cfg.Store is closed.
+func OpenPoint(ctx context.Context, h host.Host, cfg Config) (*Point, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, errors.Join(err, cfg.Store.Close())
 	}
 	base := time.Now()
-	ctx, cancel := context.WithCancel(context.Background())
+	running, cancel := context.WithCancel(context.Background())
 	p := &Point{
 		cfg:     cfg,
 		host:    h,
 		stores:  map[Realm]Store{RealmLibp2p: cfg.Store},
 		verify:  make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		pages:   sync.Pool{New: func() any { return new(wire.Page) }},
-		ctx:     ctx,
+		ctx:     running,
 		cancel:  cancel,
 		reg:     newRegistry(registryConfig{limits: cfg.Limits, all: cfg.DiscoverAll, stale: cfg.AcceptStale, base: base}),
 		rates:   newRateLimiter(cfg.Rates, base),
@@ -70,7 +79,7 @@ func NewPoint(h host.Host, cfg Config) (*Point, error) {
 	if cfg.Waku {
 		p.stores[RealmWaku] = NewMemory()
 	}
-	if err := p.open(); err != nil {
+	if err := p.open(ctx); err != nil {
 		cancel()
 		return nil, errors.Join(err, p.closeStores())
 	}
@@ -81,7 +90,7 @@ func NewPoint(h host.Host, cfg Config) (*Point, error) {
 }
 
 // open loads the stores.
-func (p *Point) open() error {
+func (p *Point) open(ctx context.Context) error {
 	own, err := p.ownSecret()
 	if err != nil {
 		return err
@@ -90,7 +99,7 @@ func (p *Point) open() error {
 	_, _ = crand.Read(epoch[:]) // never fails
 	proposal := Meta{Epoch: binary.BigEndian.Uint64(epoch[:]), Secret: own}
 	for realm, store := range p.stores {
-		meta, err := store.Open(p.ctx, proposal, p.apply)
+		meta, err := store.Open(ctx, proposal, p.apply)
 		if err != nil {
 			return fmt.Errorf("rendezvous: open store: %w", err)
 		}
@@ -203,10 +212,15 @@ func (p *Point) commit(realm Realm, changes []Change) error {
 	err := p.stores[realm].Commit(ctx, changes)
 	p.metrics.committed(time.Since(start))
 	if err == nil {
+		if p.storeAway.CompareAndSwap(true, false) {
+			p.cfg.Logger.Info("store takes changes again")
+		}
 		return nil
 	}
 	p.metrics.refused[reasonStore].Add(1)
-	p.cfg.Logger.Warn("store does not take changes", "err", err)
+	if p.storeAway.CompareAndSwap(false, true) { // once: there may be thousands a second
+		p.cfg.Logger.Warn("store does not take changes", "err", err)
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrClosed) || p.ctx.Err() != nil {
 		return errors.Join(ErrUnavailable, err)
 	}

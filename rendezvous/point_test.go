@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -665,7 +667,10 @@ func (s *failingStore) Commit(ctx context.Context, c []rendezvous.Change) error 
 
 func TestStoreFails(t *testing.T) {
 	store := &failingStore{}
-	_, ph := newPoint(t, rendezvous.Config{Store: store, Limits: rendezvous.Limits{PerPeer: 2}})
+	var log logged
+	_, ph := newPoint(t, rendezvous.Config{
+		Store: store, Limits: rendezvous.Limits{PerPeer: 2}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
 	key := newKey(t)
 	c := dialRaw(t, hostWithKey(t, key), ph, wire.Libp2p)
 	rec := sign(t, key, c.h.ID(), 1, someAddr)
@@ -689,6 +694,28 @@ func TestStoreFails(t *testing.T) {
 	store.err = nil
 	c.wantStatus(wire.OK, register("lab", rec, 0)) // nothing is left reserved
 	c.wantStatus(wire.NotAuthorized, register("third", rec, 0))
+	// The operator is told when it begins and when it ends, not each time.
+	if away, back := log.count("does not take"), log.count("takes changes again"); away != 1 || back != 1 {
+		t.Errorf("logged %d times that it fails and %d times that it is back", away, back)
+	}
+}
+
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), s)
 }
 
 func TestMetrics(t *testing.T) {

@@ -34,6 +34,12 @@ const maxPoints = 4096
 // its own. A stream that was kept from an earlier request is used if there is
 // one; if it fails, another is opened.
 func (c *Client) ask(ctx context.Context, point peer.ID, req, res *wire.Message, records int) error {
+	err := c.tryAsk(ctx, point, req, res, records)
+	c.metrics.asked(req.Kind, res, err)
+	return err
+}
+
+func (c *Client) tryAsk(ctx context.Context, point peer.ID, req, res *wire.Message, records int) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	frame := wire.AppendFrame(nil, c.d, req)
