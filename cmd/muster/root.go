@@ -81,6 +81,8 @@ func newRoot(e *env) *cobra.Command {
 		newCompletionCmd(e),
 		newManCmd(e),
 		newServeCmd(e),
+		newDoctorCmd(e),
+		newNetcheckCmd(e),
 		newConfigCmd(e),
 		newTokenCmd(e),
 		newVersionCmd(e),
