@@ -5,4 +5,3 @@ package main
 func noDumps() error { return nil }
 
 func memoryMax() int64 { return 0 }
-
