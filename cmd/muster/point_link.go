@@ -216,21 +216,20 @@ type linkReport struct {
 	start time.Time // when it was asked for, or came
 	peer  peer.ID
 	conn  *link.Conn
-	since time.Time // what was before is told already
 	done  chan struct{}
 }
 
 // reportLink tells that conn is there, and of its paths until it is closed.
 // start is when this end asked for it, zero at the end that was called.
 func reportLink(ev events, start time.Time, conn *link.Conn, prefix string) *linkReport {
-	r := &linkReport{ev: ev, start: start, peer: conn.RemotePeer(), conn: conn, since: time.Now(), done: make(chan struct{})}
-	at := conn.Path()
+	r := &linkReport{ev: ev, start: start, peer: conn.RemotePeer(), conn: conn, done: make(chan struct{})}
+	at, when := firstPath(conn)
 	line := fmt.Sprintf("%sconnected to %s, path %s %s", prefix, r.peer, at.Kind, at.Addr)
 	object := map[string]any{"event": "connected", "peer": r.peer.String(), "path": at.Kind.String(), "addr": at.Addr.String()}
 	if start.IsZero() {
 		r.start = time.Now()
 	} else {
-		took := time.Since(start)
+		took := when.Sub(start)
 		line += fmt.Sprintf(", in %s", took.Round(time.Millisecond))
 		object["ms"] = millis(took)
 	}
@@ -242,12 +241,27 @@ func reportLink(ev events, start time.Time, conn *link.Conn, prefix string) *lin
 	return r
 }
 
+// firstPath is the path that conn began with, and when: a faster one may have
+// come since.
+func firstPath(conn *link.Conn) (link.PathInfo, time.Time) {
+	for {
+		select {
+		case e, open := <-conn.Events():
+			if open && e.Kind != link.Switched {
+				continue
+			}
+			if open {
+				return e.Path, e.At
+			}
+		default:
+		}
+		return conn.Path(), time.Now()
+	}
+}
+
 // follow tells when the path changes.
 func (r *linkReport) follow(at link.PathInfo, prefix string) {
 	for e := range r.conn.Events() {
-		if e.At.Before(r.since) {
-			continue
-		}
 		after := e.At.Sub(r.start)
 		switch e.Kind {
 		case link.Switched:
