@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -89,6 +90,9 @@ func adminFailure(err error, addr string) error {
 	case errors.Is(err, os.ErrPermission):
 		return fail(exitRefused, err, "ask as the user that the daemon runs as")
 	case errors.Is(err, admin.ErrNoDaemon):
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			err = op.Err
+		}
 		return fail(exitUnreachable, fmt.Errorf("no muster daemon at %s: %w", addr, err),
 			"start one with 'muster serve', or say where it is with --admin or "+envAdmin)
 	case errors.Is(err, admin.ErrRefused):
