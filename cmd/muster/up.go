@@ -238,16 +238,16 @@ func sayReach(ev events, e reach.Event) {
 
 // statusLine says in a few words what linkFailure would.
 func statusLine(err error) string {
-	if errors.Is(err, reach.ErrReplaced) || errors.Is(err, reach.ErrDrained) {
+	switch {
+	case errors.Is(err, reach.ErrReplaced), errors.Is(err, reach.ErrDrained):
 		return strings.TrimPrefix(err.Error(), "reach: ")
-	}
-	if errors.Is(err, reach.ErrUnreachable) {
+	case errors.Is(err, reach.ErrUnreachable):
 		return "it cannot be reached"
 	}
-	if err = linkFailure(err); err == nil {
-		return "it ended the stream"
+	if known, ok := errors.AsType[*failure](linkFailure(err)); ok {
+		return known.Error()
 	}
-	return err.Error()
+	return "the connection broke"
 }
 
 // ownKeyFile returns where a verb that comes back under the same name keeps its
