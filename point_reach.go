@@ -65,6 +65,11 @@ func (p *Point) scheme() string {
 }
 
 func (p *Point) mayReach(ctx context.Context, r reach.Request) (access.Grant, error) {
+	if r.Op == reach.OpInvite && !r.Here {
+		// The callee's token would let the caller in: that it is not here is a
+		// better answer than that the caller has none.
+		return access.Grant{}, nil
+	}
 	return p.gate.Reach(ctx, access.ReachRequest{Peer: r.Peer, Token: r.Token, Callee: r.Callee, CalleeToken: r.CalleeToken})
 }
 

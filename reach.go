@@ -50,8 +50,10 @@ type ReachConfig struct {
 // Bounds of a [Reach].
 const (
 	// maxAwaited bounds the callers that have been let in and have not come:
-	// what a lying point can make this peer wait for.
-	maxAwaited = 64
+	// what a lying point can make this peer wait for. maxAwaitedOfOne bounds
+	// those of one caller, so that it does not keep the others out.
+	maxAwaited      = 64
+	maxAwaitedOfOne = 8
 
 	// callerWait is how long a caller may take to come to the meeting, and
 	// helloWait how long to say what it wants when it is there.
@@ -87,7 +89,8 @@ type Reach struct {
 	started  bool
 	services map[string]*Listener
 	awaited  map[[wire.CallSize]byte]*awaited
-	waiting  int // accepts under way
+	callers  map[peer.ID]int // accepts under way, by caller
+	waiting  int             // accepts under way
 }
 
 // NewReach returns a Reach on h, whose identity is key; without points h may be
@@ -104,7 +107,7 @@ func NewReach(h host.Host, key crypto.PrivKey, cfg ReachConfig) (*Reach, error) 
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Reach{
 		cfg: cfg, ctx: ctx, cancel: cancel, ready: make(chan struct{}),
-		services: map[string]*Listener{}, awaited: map[[wire.CallSize]byte]*awaited{},
+		services: map[string]*Listener{}, awaited: map[[wire.CallSize]byte]*awaited{}, callers: map[peer.ID]int{},
 	}
 	client, err := reach.NewClient(h, reach.ClientConfig{
 		AccessToken: cfg.AccessToken, Invited: r.invited, Changed: r.changed, Logger: cfg.Logger,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,7 +133,7 @@ func (r *Reach) invited(_ context.Context, inv reach.Invitation) error {
 		return r.noServiceLocked(inv.Peer)
 	case !l.allows(inv.Peer):
 		return errNotAllowed
-	case r.waiting >= maxAwaited, len(l.links) == cap(l.links):
+	case r.waiting >= maxAwaited, r.callers[inv.Peer] >= maxAwaitedOfOne, len(l.links) == cap(l.links):
 		return reach.ErrBusy
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, callerWait)
@@ -143,6 +144,7 @@ func (r *Reach) invited(_ context.Context, inv reach.Invitation) error {
 	}
 	a.cancels = append(a.cancels, cancel)
 	r.waiting++
+	r.callers[inv.Peer]++
 	r.wg.Go(func() {
 		defer cancel()
 		r.await(ctx, l, inv)
@@ -151,10 +153,10 @@ func (r *Reach) invited(_ context.Context, inv reach.Invitation) error {
 }
 
 // noServiceLocked says which services there are not to those only who may use
-// one that there is.
+// one that there is, muster's own apart.
 func (r *Reach) noServiceLocked(caller peer.ID) error {
-	for _, l := range r.services {
-		if l.allows(caller) {
+	for name, l := range r.services {
+		if !strings.HasPrefix(name, "_") && l.allows(caller) {
 			return reach.ErrNoService
 		}
 	}
@@ -171,6 +173,9 @@ func (r *Reach) await(ctx context.Context, l *Listener, inv reach.Invitation) {
 	})
 	r.mu.Lock()
 	r.waiting--
+	if r.callers[inv.Peer]--; r.callers[inv.Peer] == 0 {
+		delete(r.callers, inv.Peer)
+	}
 	a := r.awaited[inv.Call]
 	delete(r.awaited, inv.Call)
 	r.mu.Unlock()

@@ -332,10 +332,10 @@ func TestReachInventedCallers(t *testing.T) {
 	b := s.reach(addrInfo(p.h))
 	b.listen("echo", 1)
 	callee := <-p.parked
-	caller, _ := s.host()
 	for i := range 200 {
+		caller := inventedPeer(t)
 		m := wire.Message{
-			Kind: wire.Invitation, Call: [wire.CallSize]byte{byte(i), 1}, Peer: caller.ID(), Service: "echo", Token: strings.ToLower(rand.Text()),
+			Kind: wire.Invitation, Call: [wire.CallSize]byte{byte(i), 1}, Peer: caller, Service: "echo", Token: strings.ToLower(rand.Text()),
 			Servers: []string{s.url}, Number: uint64(i),
 		}
 		if _, err := callee.Write(wire.AppendFrame(nil, &m)); err != nil {
@@ -353,6 +353,15 @@ func TestReachInventedCallers(t *testing.T) {
 	if waited == 0 || waited > 64 {
 		t.Errorf("%d of 200 invented callers are waited for", waited)
 	}
+}
+
+func inventedPeer(t *testing.T) peer.ID {
+	t.Helper()
+	id, err := peer.IDFromPrivateKey(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
 
 func TestParseName(t *testing.T) {

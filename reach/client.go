@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	msmux "github.com/multiformats/go-multistream"
 
@@ -154,6 +155,11 @@ type clientStream struct {
 // wait until identify has told what the point speaks.
 func (c *Client) open(ctx context.Context, point peer.AddrInfo) (*clientStream, error) {
 	c.host.Peerstore().AddAddrs(point.ID, point.Addrs, peerstore.RecentlyConnectedAddrTTL)
+	// The swarm refuses to dial for seconds after a failure. That is for callers
+	// without patience; a callee has its own, and who calls wants to know now.
+	if n, ok := c.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		n.Backoff().Clear(point.ID)
+	}
 	if _, err := c.host.Network().DialPeer(ctx, point.ID); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}

@@ -403,9 +403,9 @@ func TestListenStays(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		s = serve(t, h[0], reach.Config{})
 		defer closing(t, s)
-		time.Sleep(30 * time.Second)
+		time.Sleep(15 * time.Second)
 		if st := s.Stats(); st.Parked != 1 {
-			t.Errorf("30 s after the restart %+v", st)
+			t.Errorf("15 s after the restart %+v", st)
 		}
 		if _, err := client(t, h[2], reach.ClientConfig{}).Invite(t.Context(), h[1].ID(), "", info(h[0])); err != nil {
 			t.Error(err)

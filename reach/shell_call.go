@@ -32,7 +32,7 @@ func (s *Server) inviteOnce(who requester, m *wire.Message) wire.Message {
 	p := s.find(m.Peer)
 	req := Request{Op: OpInvite, Peer: who.id, Token: m.Access, Callee: m.Peer}
 	if p != nil {
-		req.CalleeToken = p.access
+		req.Here, req.CalleeToken = true, p.access
 	}
 	// Before it is told who is here, so that only they learn it who may.
 	if err := s.authorize(req); err != nil {

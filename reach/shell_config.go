@@ -41,9 +41,11 @@ type Request struct {
 	Peer  peer.ID // who asks; the connection has proved it
 	Token string  // its access token, empty if there is none
 
-	// Of OpInvite. CalleeToken is the access token with which the callee was
-	// parked; both are empty in Authorize if the callee is not here.
+	// Of OpInvite. Here says whether the callee is parked here, CalleeToken is
+	// the access token with which it was. If it is not, what Authorize decides is
+	// whether who asks may know.
 	Callee      peer.ID
+	Here        bool
 	CalleeToken string
 }
 

@@ -197,7 +197,7 @@ func statusFailure(e *reach.StatusError) error {
 	case wire.Refused:
 		return fail(exitRefused, errors.New("the peer refuses our calls"+text), "its access list has to name us: 'muster key show FILE' prints our peer ID")
 	case wire.Unauthorized:
-		return fail(exitRefused, errors.New("the point does not let us"+text), "give an access token with "+envToken+" or --token-file")
+		return fail(exitRefused, errors.New("the point does not let us"+text), "give an access token with "+envToken+" or --token-file; without one, a peer that is there may still be called")
 	case wire.Busy:
 		return fail(exitRefused, errors.New("the point or the peer is busy"), "try again later")
 	case wire.NoAnswer:

@@ -65,8 +65,8 @@ type service struct {
 	allow []peer.ID
 }
 
-// services reads --expose and --allow.
-func (f *upFlags) services() (list []service, everywhere []peer.ID, err error) {
+// services reads --expose and --allow, and says who may ping.
+func (f *upFlags) services() (list []service, ping []peer.ID, err error) {
 	allow := map[string][]peer.ID{}
 	for _, s := range f.allow {
 		name, ids, ok := strings.Cut(s, "=")
@@ -104,7 +104,23 @@ func (f *upFlags) services() (list []service, everywhere []peer.ID, err error) {
 			return nil, nil, usageError(fmt.Errorf("--allow names the service %s, which is not exposed", name), "")
 		}
 	}
-	return list, allow[""], nil
+	return list, pingers(list, allow[""]), nil
+}
+
+// pingers are who may ping: an echo tells an address, so it is for those who may
+// use something here.
+func pingers(list []service, general []peer.ID) []peer.ID {
+	if len(general) > 0 || len(list) == 0 {
+		return general
+	}
+	var all []peer.ID
+	for _, s := range list {
+		if len(s.allow) == 0 {
+			return nil // everybody may
+		}
+		all = append(all, s.allow...)
+	}
+	return all
 }
 
 func (f *upFlags) run(ctx context.Context, e *env) (err error) {
@@ -222,16 +238,16 @@ func sayReach(ev events, e reach.Event) {
 
 // statusLine says in a few words what linkFailure would.
 func statusLine(err error) string {
-	if errors.Is(err, reach.ErrReplaced) || errors.Is(err, reach.ErrDrained) {
+	switch {
+	case errors.Is(err, reach.ErrReplaced), errors.Is(err, reach.ErrDrained):
 		return strings.TrimPrefix(err.Error(), "reach: ")
-	}
-	if errors.Is(err, reach.ErrUnreachable) {
+	case errors.Is(err, reach.ErrUnreachable):
 		return "it cannot be reached"
 	}
-	if err = linkFailure(err); err == nil {
-		return "it ended the stream"
+	if known, ok := errors.AsType[*failure](linkFailure(err)); ok {
+		return known.Error()
 	}
-	return err.Error()
+	return "the connection broke"
 }
 
 // ownKeyFile returns where a verb that comes back under the same name keeps its
