@@ -5,11 +5,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -543,5 +546,74 @@ func TestServeTellsWhatWorks(t *testing.T) {
 	b, err := io.ReadAll(conn)
 	if err != nil || string(b) != "SSH-2.0-test\r\n" {
 		t.Errorf("answered %q, %v", b, err)
+	}
+}
+
+// TestServeDrains: "503 for new, <= 30 s for old".
+func TestServeDrains(t *testing.T) {
+	d := startDaemon(t, "--relay-access", "open", "--i-know-this-is-an-open-relay", "--drain", "30s")
+	d.waitFor("open relay") // it is said at every start
+	c := &rdv.Client{AddrSpaces: rdv.NoSpaces, Picker: rdv.PickFirst()}
+	accepted := make(chan *rdv.Conn, 1)
+	go func() {
+		conn, _, _ := c.Accept(t.Context(), d.ready.RDV[0], "room", nil)
+		accepted <- conn
+	}()
+	dialed, _, err := c.Dial(t.Context(), d.ready.RDV[0], "room", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := <-accepted
+	ended := make(chan int, 1)
+	go func() { ended <- d.stop() }()
+	d.waitFor("draining")
+	if _, resp, err := c.Dial(t.Context(), d.ready.RDV[0], "other", nil); err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a newcomer: %v, %v", resp, err)
+	}
+	if _, err := io.WriteString(dialed, "still here"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, len("still here"))); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = dialed.Close(), conn.Close()
+	if code := <-ended; code != exitOK {
+		t.Errorf("exit %d: %s", code, d.said())
+	}
+}
+
+// TestServeAsksHook: the operator's service decides on tokens of its own.
+func TestServeAsksHook(t *testing.T) {
+	sum := sha256.Sum256([]byte("theirs"))
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Op        string `json:"op"`
+			Remote    string `json:"remote"`
+			TokenHash string `json:"token_hash"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.Op != "relay" || q.Remote != "127.0.0.1" || q.TokenHash != hex.EncodeToString(sum[:]) {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer hook.Close()
+	d := startDaemon(t, "--access-hook-url", hook.URL)
+	status := func(token string) int {
+		h := http.Header{"Authorization": {"Bearer " + token}}
+		c := &rdv.Client{Timeout: 300 * time.Millisecond}
+		_, resp, _ := c.Dial(t.Context(), d.ready.RDV[0], "room", h)
+		if resp == nil {
+			return 0 // let in, and waiting
+		}
+		return resp.StatusCode
+	}
+	if got := status("theirs"); got != 0 {
+		t.Errorf("a token of theirs: %d", got)
+	}
+	if got := status("another"); got != http.StatusForbidden {
+		t.Errorf("a token that they do not know: %d", got)
+	}
+	hook.Close()
+	if got := status("third"); got != http.StatusForbidden {
+		t.Errorf("with the service down: %d", got)
 	}
 }
