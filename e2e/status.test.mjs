@@ -65,6 +65,8 @@ for (const [name, options] of Object.entries({
     assert.equal(await page.locator("#links tbody tr").count(), 5);
     assert.equal(await page.locator("#points tbody tr").count(), 2);
     assert.equal(await page.locator("#limits tbody tr").count(), 3);
+    assert.equal(await page.textContent("#topics tbody tr:last-child td"), "<img src=x onerror=alert(1)>", "names are text");
+    assert.equal(await page.locator("img").count(), 0);
     assert.deepEqual(await faint(page), [], "texts that are too faint");
     assert.deepEqual(await nameless(page), [], "elements without a name");
     const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);

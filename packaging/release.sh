@@ -30,6 +30,7 @@ build() { # os arch file
 # Man pages and completions are written by the program itself, so that they are
 # of the version that they come with.
 build "$(go env GOHOSTOS)" "$(go env GOHOSTARCH)" "$stage/muster-host"
+"$stage/muster-host" version | grep -qF "muster $VERSION " || { echo "the binary does not say $VERSION" >&2; exit 1; }
 "$stage/muster-host" man "$stage/man" 2>/dev/null
 gzip -9n "$stage"/man/*.1
 mkdir "$stage/completions"

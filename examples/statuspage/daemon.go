@@ -25,7 +25,8 @@ type daemon struct {
 	snap    admin.Snapshot
 }
 
-var topics = []string{"lab/news", "lab/metrics", "chat"}
+// Strangers choose names of topics.
+var topics = []string{"lab/news", "lab/metrics", "<img src=x onerror=alert(1)>"}
 
 func newDaemon(now time.Time) *daemon {
 	d := &daemon{rand: rand.New(rand.NewPCG(6, 6)), started: now.Add(-26*time.Hour - 13*time.Minute), last: now, load: 1}
