@@ -16,7 +16,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"github.com/muster-p2p/muster"
@@ -163,8 +162,7 @@ func limitMemory(wanted int64) {
 
 // start opens all parts. What it cannot open is exit 9, with the flag to blame.
 func (d *daemon) start(ctx context.Context) error {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg := admin.NewRegistry(buildVersion())
 	cfg, err := d.nodeConfig(reg)
 	if err != nil {
 		return err
