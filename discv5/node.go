@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -46,6 +47,8 @@ type Node struct {
 
 	recordMu sync.Mutex // held while the local record is being replaced
 
+	turn readTurn
+
 	outboxes sync.Pool // of *outbox
 	requests sync.Pool // of *request
 
@@ -80,7 +83,11 @@ func Listen(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	for _, conn := range n.conns {
-		n.wg.Go(func() { n.read(conn) })
+		r := &socketReader{conn: conn}
+		if udp, ok := conn.(*net.UDPConn); ok && len(n.conns) == 1 {
+			n.turn.conn, n.turn.reader, n.turn.resume = udp, r, make(chan struct{}, 1)
+		}
+		n.wg.Go(func() { n.read(r) })
 	}
 	n.wg.Go(n.work)
 	n.wg.Go(n.maintain)
