@@ -229,8 +229,11 @@ func Use(ctx context.Context, ps *pubsub.PubSub, self peer.ID, key crypto.PrivKe
 		return err
 	}
 	defer relay()
-	_, params := scoreParams()
-	_ = params
+	if params, _ := scoreParams(); params != nil {
+		if err := topic.SetScoreParams(params.Topics["blocks"]); err != nil {
+			return err
+		}
+	}
 	if err := topic.Publish(ctx, []byte("hello "+topic.String()), pubsub.WithReadiness(pubsub.MinTopicSize(0)), pubsub.WithValidatorData("hello")); err != nil {
 		var verr pubsub.ValidationError
 		if errors.As(err, &verr) {
