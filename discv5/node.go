@@ -295,20 +295,30 @@ func (n *Node) LocalRecord() *enr.Record {
 
 // parse verifies a record unless the same bytes have been verified before.
 func (n *Node) parse(b []byte) (*enr.Record, error) {
-	n.cacheMu.Lock()
-	r, ok := n.cache.Get(b)
-	n.cacheMu.Unlock()
-	if ok {
+	if r := n.known(b); r != nil {
 		return r, nil
 	}
 	r, err := enr.Parse(b)
 	if err != nil {
 		return nil, err
 	}
-	n.cacheMu.Lock()
-	n.cache.Add(r)
-	n.cacheMu.Unlock()
+	n.learn(r)
 	return r, nil
+}
+
+// known returns the record of bytes that have been verified before, or nil.
+func (n *Node) known(b []byte) *enr.Record {
+	n.cacheMu.Lock()
+	defer n.cacheMu.Unlock()
+	r, _ := n.cache.Get(b)
+	return r
+}
+
+// learn remembers a record that was verified.
+func (n *Node) learn(r *enr.Record) {
+	n.cacheMu.Lock()
+	defer n.cacheMu.Unlock()
+	n.cache.Add(r)
 }
 
 func (n *Node) outbox() *outbox { return n.outboxes.Get().(*outbox) }

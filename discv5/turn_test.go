@@ -81,4 +81,3 @@ func silentRecord(t *testing.T) *enr.Record {
 	}
 	return r
 }
-

@@ -179,7 +179,7 @@ func (n *Node) hand(j *job) {
 
 // work does the jobs, our own first.
 func (n *Node) work() {
-	me := &identity{key: n.cfg.Key, id: n.id, codec: wire.NewCodec(n.id), parse: n.parse}
+	me := &identity{key: n.cfg.Key, id: n.id, codec: wire.NewCodec(n.id), parse: n.parse, known: n.known, learn: n.learn}
 	var out outbox
 	for {
 		var j *job
