@@ -92,7 +92,7 @@ func TestHighS(t *testing.T) {
 
 // VerifyBoth says what Verify says of each.
 func TestVerifyBoth(t *testing.T) {
-	const rounds = 60
+	const rounds = 16
 	for i := range rounds {
 		k, err := secp.GenerateKey()
 		if err != nil {

@@ -124,6 +124,19 @@ func scoreParams() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 		}
 }
 
+// Traced makes a router that traces to a file and to a collector, as lotus does.
+func Traced(ctx context.Context, h host.Host, collector peer.AddrInfo, log *slog.Logger) (*pubsub.PubSub, error) {
+	remote, err := pubsub.NewRemoteTracer(ctx, h, collector, log)
+	if err != nil {
+		return nil, err
+	}
+	file, err := pubsub.NewJSONTracer("trace.json")
+	if err != nil {
+		return nil, err
+	}
+	return pubsub.NewGossipSub(ctx, h, pubsub.WithEventTracer(remote), pubsub.WithEventTracer(file))
+}
+
 // New makes a router with most options there are.
 func New(ctx context.Context, h host.Host, disc discovery.Discovery, friends []peer.AddrInfo, log *slog.Logger) (*pubsub.PubSub, error) {
 	params, thresholds := scoreParams()
