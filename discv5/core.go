@@ -106,6 +106,7 @@ type outbox struct {
 	votes   []netip.AddrPort // endpoints that the record should have
 	refresh bool             // run a refresh
 	kick    bool             // the next deadline is nearer than before
+	quick   bool             // an answer that a caller waits for came at once
 }
 
 type outPacket struct {
@@ -133,7 +134,7 @@ func (o *outbox) reset() {
 	clear(o.events)
 	clear(o.calls)
 	o.jobs, o.events, o.calls, o.votes = o.jobs[:0], o.events[:0], o.calls[:0], o.votes[:0]
-	o.refresh, o.kick = false, false
+	o.refresh, o.kick, o.quick = false, false, false
 }
 
 func (c *core) event(e Event) { c.out.events = append(c.out.events, e) }

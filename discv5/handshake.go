@@ -55,6 +55,8 @@ type identity struct {
 	id    enr.ID
 	codec *wire.Codec // the worker's own
 	parse func([]byte) (*enr.Record, error)
+	known func([]byte) *enr.Record // if these bytes have been verified
+	learn func(*enr.Record)        // they have now
 }
 
 func (j *job) run(me *identity) error {
@@ -84,45 +86,77 @@ func (j *job) prove(me *identity) error {
 }
 
 // accept verifies a peer's answer to our challenge, in the order that lets a
-// forger cost us least: record, signature, and only then the key agreement.
+// forger cost us least: whose record it is, signatures, and only then the key
+// agreement.
 // https://github.com/ethereum/devp2p/blob/master/discv5/discv5-theory.md#step-4-node-b-receives-handshake-message
 func (j *job) accept(me *identity) error {
 	h, err := wire.ParseHeader(j.packet)
 	if err != nil {
 		return err
 	}
-	record := j.record
-	if len(h.Record) > 0 {
-		// "If the packet contains a node record, B must first validate it by
-		// checking the record's signature." It must also be the sender's own.
-		r, err := me.parse(h.Record)
-		if err != nil {
-			return err
-		}
-		if r.ID() != j.at.id {
-			return errWrongID
-		}
-		if record == nil || r.Seq() > record.Seq() {
-			record, j.fresh = r, r
-		}
+	if len(h.EphemeralKey) != wire.KeySize {
+		return errEphemeral
 	}
-	if record == nil {
-		return errNoRecord
+	if err := j.authenticate(me, &h); err != nil {
+		return err
 	}
-	eph, err := secp.NewPublicKey(h.EphemeralKey)
+	secret, err := me.key.SharedPointWith(h.EphemeralKey)
 	if err != nil {
 		return errEphemeral
 	}
-	// "Node B then verifies the id-signature against the identity public key
-	// of A's record."
-	if !record.PublicKey().Verify(wire.IDProof(&j.challenge, [wire.KeySize]byte(h.EphemeralKey), me.id), h.Signature) {
-		return errSignature
-	}
-	j.keys = wire.DeriveKeys(me.key.SharedPoint(eph), j.at.id, me.id, &j.challenge)
+	j.keys = wire.DeriveKeys(secret, j.at.id, me.id, &j.challenge)
 	pt, err := me.codec.Open(wire.NewAEAD(j.keys.Initiator), &h, j.packet, j.message)
 	if err != nil {
 		return errUnreadable
 	}
 	j.plaintext = append([]byte(nil), pt...)
 	return nil
+}
+
+// authenticate verifies the record, if one came, and the id-signature: "Node B
+// then verifies the id-signature against the identity public key of A's
+// record."
+func (j *job) authenticate(me *identity, h *wire.Header) error {
+	proof := enr.Proof{
+		Digest:    wire.IDProof(&j.challenge, [wire.KeySize]byte(h.EphemeralKey), me.id),
+		Signature: h.Signature,
+	}
+	record, came := j.record, (*enr.Record)(nil)
+	if len(h.Record) > 0 {
+		// "If the packet contains a node record, B must first validate it by
+		// checking the record's signature." It must also be the sender's own.
+		if came = me.known(h.Record); came == nil {
+			r, err := enr.ParseProven(h.Record, j.at.id, proof)
+			switch {
+			case errors.Is(err, enr.ErrWrongID):
+				return errWrongID
+			case err != nil:
+				return err
+			}
+			me.learn(r)
+			j.newer(r)
+			return nil
+		}
+		if came.ID() != j.at.id {
+			return errWrongID
+		}
+		record = came
+	}
+	if record == nil {
+		return errNoRecord
+	}
+	if !record.PublicKey().Verify(proof.Digest, proof.Signature) {
+		return errSignature
+	}
+	if came != nil {
+		j.newer(came)
+	}
+	return nil
+}
+
+// newer keeps a record that came unless we have one as new.
+func (j *job) newer(r *enr.Record) {
+	if j.record == nil || r.Seq() > j.record.Seq() {
+		j.fresh = r
+	}
 }

@@ -38,3 +38,6 @@ func TestColdSessionIsSmall(t *testing.T) {
 }
 
 func newMask(id [32]byte) cipher.Block { return wire.NewMask(id) }
+
+// TurnsTaken is how often callers have had the turn to read n's socket.
+func TurnsTaken(n *Node) uint32 { return n.turn.taken.Load() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -46,6 +47,8 @@ type Node struct {
 
 	recordMu sync.Mutex // held while the local record is being replaced
 
+	turn readTurn
+
 	outboxes sync.Pool // of *outbox
 	requests sync.Pool // of *request
 
@@ -80,7 +83,11 @@ func Listen(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	for _, conn := range n.conns {
-		n.wg.Go(func() { n.read(conn) })
+		r := &socketReader{conn: conn}
+		if udp, ok := conn.(*net.UDPConn); ok && len(n.conns) == 1 {
+			n.turn.conn, n.turn.reader, n.turn.resume = udp, r, make(chan struct{}, 1)
+		}
+		n.wg.Go(func() { n.read(r) })
 	}
 	n.wg.Go(n.work)
 	n.wg.Go(n.maintain)
@@ -288,20 +295,30 @@ func (n *Node) LocalRecord() *enr.Record {
 
 // parse verifies a record unless the same bytes have been verified before.
 func (n *Node) parse(b []byte) (*enr.Record, error) {
-	n.cacheMu.Lock()
-	r, ok := n.cache.Get(b)
-	n.cacheMu.Unlock()
-	if ok {
+	if r := n.known(b); r != nil {
 		return r, nil
 	}
 	r, err := enr.Parse(b)
 	if err != nil {
 		return nil, err
 	}
-	n.cacheMu.Lock()
-	n.cache.Add(r)
-	n.cacheMu.Unlock()
+	n.learn(r)
 	return r, nil
+}
+
+// known returns the record of bytes that have been verified before, or nil.
+func (n *Node) known(b []byte) *enr.Record {
+	n.cacheMu.Lock()
+	defer n.cacheMu.Unlock()
+	r, _ := n.cache.Get(b)
+	return r
+}
+
+// learn remembers a record that was verified.
+func (n *Node) learn(r *enr.Record) {
+	n.cacheMu.Lock()
+	defer n.cacheMu.Unlock()
+	n.cache.Add(r)
 }
 
 func (n *Node) outbox() *outbox { return n.outboxes.Get().(*outbox) }

@@ -271,6 +271,7 @@ func (c *core) finish(now time.Time, r *request, err error) {
 	}
 	switch {
 	case err == nil:
+		c.out.quick = c.out.quick || r.done != nil && now.Sub(r.sent) < lendBelow
 		c.answered(now, r)
 		if handshake {
 			c.flush(now, to)

@@ -106,14 +106,7 @@ func (n *Node) callAt(ctx context.Context, r *enr.Record, addr netip.AddrPort, r
 	if err := n.start(r, addr, req); err != nil {
 		return err
 	}
-	select {
-	case <-req.done:
-		return req.err
-	case <-ctx.Done():
-		return n.abandon(req, ctx.Err())
-	case <-n.ctx.Done():
-		return n.abandon(req, ErrClosed)
-	}
+	return n.await(ctx, req)
 }
 
 // start sends a request. Unless it returns an error, the request will come

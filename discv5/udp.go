@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/muster-p2p/muster/discv5/wire"
@@ -54,32 +55,57 @@ func localAddrPort(conn PacketConn) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
 }
 
+// A socketReader is what reading a socket needs.
+type socketReader struct {
+	conn PacketConn
+	out  outbox
+	// quick: the last packet ended a short round trip that a caller waited for.
+	quick bool
+	// One byte more than a packet, so that a longer one is seen to be.
+	buf [wire.MaxPacket + 1]byte
+}
+
+// next handles one packet. An error means that there was none: the socket was
+// closed, or has failed, or whoever reads it is to stop.
+func (r *socketReader) next(n *Node) error {
+	size, from, err := r.conn.ReadFromUDPAddrPort(r.buf[:])
+	if err != nil {
+		r.failed(n, err)
+		return err
+	}
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	now := time.Now()
+	n.mu.Lock()
+	n.core.handle(now, from, r.buf[:size], &r.out)
+	n.mu.Unlock()
+	r.quick = r.out.quick
+	n.flush(&r.out)
+	return nil
+}
+
+func (r *socketReader) failed(n *Node, err error) {
+	switch {
+	case errors.Is(err, net.ErrClosed) || n.ctx.Err() != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded) && n.turn.conn != nil:
+		_ = n.turn.conn.SetReadDeadline(time.Time{})
+	default:
+		n.log.Debug("socket read failed", "err", err)
+		select {
+		case <-time.After(readPause):
+		case <-n.ctx.Done():
+		}
+	}
+}
+
 // read handles one packet after the other until the socket is closed. There
 // is no queue behind the socket's own: what comes too fast is dropped there.
-func (n *Node) read(conn PacketConn) {
-	var out outbox
-	// One byte more than a packet, so that a longer one is seen to be.
-	buf := make([]byte, wire.MaxPacket+1)
-	for {
-		size, from, err := conn.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) || n.ctx.Err() != nil {
-				return
-			}
-			n.log.Debug("socket read failed", "err", err)
-			select {
-			case <-time.After(readPause):
-			case <-n.ctx.Done():
-				return
-			}
-			continue
+func (n *Node) read(r *socketReader) {
+	for n.ctx.Err() == nil {
+		if err := r.next(n); errors.Is(err, net.ErrClosed) {
+			return
+		} else if err == nil && r.quick && n.turn.reader == r {
+			n.turn.lend(n.ctx)
 		}
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		now := time.Now()
-		n.mu.Lock()
-		n.core.handle(now, from, buf[:size], &out)
-		n.mu.Unlock()
-		n.flush(&out)
 	}
 }
 
@@ -153,7 +179,7 @@ func (n *Node) hand(j *job) {
 
 // work does the jobs, our own first.
 func (n *Node) work() {
-	me := &identity{key: n.cfg.Key, id: n.id, codec: wire.NewCodec(n.id), parse: n.parse}
+	me := &identity{key: n.cfg.Key, id: n.id, codec: wire.NewCodec(n.id), parse: n.parse, known: n.known, learn: n.learn}
 	var out outbox
 	for {
 		var j *job

@@ -487,3 +487,48 @@ func BenchmarkSign(b *testing.B) {
 		}
 	}
 }
+
+// A record that came with a proof is taken if both signatures are its owner's
+// and the owner is who it should be.
+func TestParseProven(t *testing.T) {
+	key := testKey(t)
+	other, err := enr.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c enr.Content
+	c.SetUDPEndpoint(netip.MustParseAddrPort("192.0.2.1:30303"))
+	r, err := c.Sign(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := [32]byte{1, 2, 3}
+	sign := func(k *enr.PrivateKey, d [32]byte) enr.Proof {
+		sig := k.Sign(d)
+		return enr.Proof{Digest: digest, Signature: sig[:]}
+	}
+	forged := bytes.Clone(r.Bytes())
+	forged[len(forged)-1] ^= 1 // the port
+	for name, tt := range map[string]struct {
+		raw   []byte
+		id    enr.ID
+		proof enr.Proof
+		want  error
+	}{
+		"right":                {r.Bytes(), r.ID(), sign(key, digest), nil},
+		"another's ID":         {r.Bytes(), enr.ID{1}, sign(key, digest), enr.ErrWrongID},
+		"another's proof":      {r.Bytes(), r.ID(), sign(other, digest), enr.ErrSignature},
+		"proof of another":     {r.Bytes(), r.ID(), sign(key, [32]byte{9}), enr.ErrSignature},
+		"no proof":             {r.Bytes(), r.ID(), enr.Proof{Digest: digest}, enr.ErrSignature},
+		"forged record":        {forged, r.ID(), sign(key, digest), enr.ErrSignature},
+		"bytes after a record": {append(bytes.Clone(r.Bytes()), 0), r.ID(), sign(key, digest), enr.ErrMalformed},
+	} {
+		got, err := enr.ParseProven(tt.raw, tt.id, tt.proof)
+		if !errors.Is(err, tt.want) || (err == nil) != (got != nil) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+		if got != nil && (got.String() != r.String() || got.ID() != r.ID()) {
+			t.Errorf("%s: %v, want %v", name, got, r)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -23,7 +24,8 @@ var (
 
 // PeerGaterParams configure the peer gater: while validators have no room,
 // peers whose messages are mostly of no use have them dropped at random
-// before validation.
+// before validation. Peers at one address are counted together, so that it
+// does not help to be many.
 type PeerGaterParams struct {
 	// Threshold is the ratio of throttled to validated messages from which
 	// the gater works.
@@ -99,14 +101,30 @@ const (
 	gaterRejected
 )
 
-// gaterPeers bounds the peers whose counts are kept.
-const gaterPeers = 4096
+// gaterSources bounds the sources whose counts are kept.
+const gaterSources = 4096
+
+// A gaterSource is whom messages are put down to: an address, the /64 of an
+// IPv6 one, or a peer's id where the address is not known.
+type gaterSource string
+
+func sourceOf(id peer.ID, ips []netip.Addr) gaterSource {
+	if len(ips) == 0 {
+		return gaterSource(id)
+	}
+	ip := ips[0].Unmap().WithZone("")
+	if ip.Is6() {
+		p, _ := ip.Prefix(64) // within the size
+		ip = p.Addr()
+	}
+	return gaterSource(ip.String())
+}
 
 // A gater is the peer gater as a pure machine: random early drop.
 type gater struct {
 	p    *PeerGaterParams
 	rng  *rand.Rand
-	peer map[peer.ID]*gaterCounts
+	from map[gaterSource]*gaterCounts
 
 	validated, throttledN float64
 	lastThrottle, decayed time.Time
@@ -118,13 +136,13 @@ type gaterCounts struct {
 }
 
 func newGater(p *PeerGaterParams, rng *rand.Rand) *gater {
-	return &gater{p: p, rng: rng, peer: make(map[peer.ID]*gaterCounts)}
+	return &gater{p: p, rng: rng, from: make(map[gaterSource]*gaterCounts)}
 }
 
 // admit decides on the messages of an RPC.
-func (g *gater) admit(now time.Time, id peer.ID) bool {
+func (g *gater) admit(now time.Time, from gaterSource) bool {
 	g.decay(now)
-	c := g.counts(id)
+	c := g.counts(from)
 	if c != nil {
 		c.last = now
 	}
@@ -144,19 +162,19 @@ func (g *gater) admit(now time.Time, id peer.ID) bool {
 	return g.rng.Float64() < (1+c.delivered)/(1+total)
 }
 
-// counts returns nil if there are too many peers.
-func (g *gater) counts(id peer.ID) *gaterCounts {
-	c := g.peer[id]
-	if c == nil && len(g.peer) < gaterPeers {
+// counts returns nil if there are too many sources.
+func (g *gater) counts(from gaterSource) *gaterCounts {
+	c := g.from[from]
+	if c == nil && len(g.from) < gaterSources {
 		c = &gaterCounts{}
-		g.peer[id] = c
+		g.from[from] = c
 	}
 	return c
 }
 
-// note counts what became of a message that id sent.
-func (g *gater) note(id peer.ID, o gaterOutcome) {
-	c := g.counts(id)
+// note counts what became of a message.
+func (g *gater) note(from gaterSource, o gaterOutcome) {
+	c := g.counts(from)
 	if c == nil {
 		return
 	}
@@ -197,12 +215,12 @@ func (g *gater) decay(now time.Time) {
 	}
 	shrink(&g.validated, g.p.GlobalDecay)
 	shrink(&g.throttledN, g.p.GlobalDecay)
-	for id, c := range g.peer {
+	for from, c := range g.from {
 		for _, v := range []*float64{&c.delivered, &c.duplicate, &c.ignored, &c.rejected} {
 			shrink(v, g.p.SourceDecay)
 		}
 		if now.Sub(c.last) > g.p.RetainStats {
-			delete(g.peer, id)
+			delete(g.from, from)
 		}
 	}
 }

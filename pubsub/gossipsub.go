@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // NewGossipSub starts gossipsub on a host. The end of ctx closes it, as
@@ -42,7 +41,7 @@ func (ps *PubSub) admits(p *Peer) bool {
 		return true
 	}
 	ps.gateMu.Lock()
-	ok := ps.gater.admit(ps.now(), p.id)
+	ok := ps.gater.admit(ps.now(), p.source())
 	ps.gateMu.Unlock()
 	if !ok {
 		ps.stats.gated.Add(1)
@@ -52,13 +51,21 @@ func (ps *PubSub) admits(p *Peer) bool {
 }
 
 // gated tells the gater what became of a peer's message.
-func (ps *PubSub) gated(id peer.ID, o gaterOutcome) {
+func (ps *PubSub) gated(p *Peer, o gaterOutcome) {
 	if ps.gater == nil {
 		return
 	}
+	from := p.source()
 	ps.gateMu.Lock()
 	defer ps.gateMu.Unlock()
-	ps.gater.note(id, o)
+	ps.gater.note(from, o)
+}
+
+// source is what the gater puts the peer's messages down to, for as long as
+// the peer is known.
+func (p *Peer) source() gaterSource {
+	p.sourceOnce.Do(func() { p.from = sourceOf(p.id, p.ps.addrsOf(p.id)) })
+	return p.from
 }
 
 func (ps *PubSub) gaterThrottled(now time.Time) {

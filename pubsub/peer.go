@@ -95,6 +95,9 @@ type Peer struct {
 	habit     streamHabit // of a floodsub peer
 	kept      unproven    // to be sent again if the peer did not read it
 
+	sourceOnce sync.Once
+	from       gaterSource // set once, by source
+
 	waiting    atomic.Int64  // messages queued, so that readers need not lock
 	score      atomic.Uint64 // float bits, as of the last heartbeat or penalty
 	writeSince atomic.Int64  // when the write that runs began, in Unix nanoseconds; 0 if none

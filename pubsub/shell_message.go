@@ -77,7 +77,7 @@ func (ps *PubSub) duplicate(now time.Time, rd *reader, w *wire.Message, t *topic
 	p := rd.p
 	p.stats.dups.Add(1)
 	ps.stats.duplicates.Add(1)
-	ps.gated(p.id, gaterOutcome{kind: gaterDuplicate})
+	ps.gated(p, gaterOutcome{kind: gaterDuplicate})
 	if c == claimPending {
 		p.unwant(k) // it has the message: do not forward it there
 	} else {
@@ -114,7 +114,7 @@ func (ps *PubSub) viewMessage(rd *reader, w *wire.Message, t *topicState, id str
 // the sender should have seen it.
 func (ps *PubSub) refuse(rd *reader, w *wire.Message, t *topicState, reason string, penalty bool) {
 	ps.stats.rejected.Add(1)
-	ps.gated(rd.p.id, gaterOutcome{kind: gaterRejected})
+	ps.gated(rd.p, gaterOutcome{kind: gaterRejected})
 	if penalty {
 		ps.stats.badSignatures.Add(1)
 		ps.withScorer(func(s *scorer) { s.invalid(rd.p.id, t.name) })
@@ -186,7 +186,7 @@ func (ps *PubSub) accept(now time.Time, p *Peer, t *topicState, m *Message) {
 	ps.withScorer(func(s *scorer) { s.deliver(now, m.ID, m.ReceivedFrom, t.name) })
 	ps.remember(t, m)
 	ps.stats.delivered.Add(1)
-	ps.gated(p.id, gaterOutcome{gaterDelivered, t.name})
+	ps.gated(p, gaterOutcome{gaterDelivered, t.name})
 	ps.trace.deliver(m)
 	if ps.hasValid {
 		ps.observeValidated(p, m)

@@ -2,10 +2,13 @@ package pubsub_test
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/discovery"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -235,6 +239,83 @@ func TestFileTracers(t *testing.T) {
 	if m < 5 || n < 5 {
 		t.Errorf("%d events in JSON, %d in protobuf", n, m)
 	}
+}
+
+// A collector gets the events of a program that traces to it, from before it
+// could be reached on.
+func TestRemoteTracer(t *testing.T) {
+	collector := newHost(t)
+	names := make(chan pb.TraceEvent_Type, 1000)
+	serve := func(s network.Stream) {
+		defer func() { _ = s.Close() }()
+		z, err := gzip.NewReader(s)
+		if err != nil {
+			return
+		}
+		for br := bufio.NewReader(z); ; {
+			n, err := binary.ReadUvarint(br)
+			if err != nil {
+				return
+			}
+			b := make([]byte, n)
+			if _, err := io.ReadFull(br, b); err != nil {
+				return
+			}
+			for _, k := range eventKinds(t, b) {
+				names <- k
+			}
+		}
+	}
+	collector.SetStreamHandler(pubsub.RemoteTracerProtoID, serve)
+	h := newHost(t)
+	tracer, err := pubsub.NewRemoteTracer(t.Context(), h, peer.AddrInfo{ID: collector.ID(), Addrs: collector.Addrs()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps, err := pubsub.NewGossipSub(t.Context(), h, pubsub.WithEventTracer(tracer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tp, _ := subscribe(t, ps, "t")
+	if err := tp.Publish(t.Context(), []byte("traced")); err != nil {
+		t.Fatal(err)
+	}
+	if err := ps.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tracer.Close() // sends what waits
+	seen := map[pb.TraceEvent_Type]bool{}
+	for _, want := range []pb.TraceEvent_Type{pb.TraceEvent_JOIN, pb.TraceEvent_PUBLISH_MESSAGE, pb.TraceEvent_DELIVER_MESSAGE} {
+		for !seen[want] {
+			select {
+			case k := <-names:
+				seen[k] = true
+			case <-time.After(5 * time.Second):
+				t.Fatalf("no %v came, only %v", want, seen)
+			}
+		}
+	}
+	if n := tracer.Dropped(); n != 0 {
+		t.Errorf("%d events were dropped", n)
+	}
+}
+
+// eventKinds are the types of the events of an encoded batch.
+func eventKinds(t *testing.T, batch []byte) (kinds []pb.TraceEvent_Type) {
+	for len(batch) > 0 {
+		_, _, n := protowire.ConsumeTag(batch)
+		ev, m := protowire.ConsumeBytes(batch[max(n, 0):])
+		if n < 0 || m < 0 {
+			t.Error("not a batch")
+			return kinds
+		}
+		batch = batch[n+m:]
+		if num, typ, k := protowire.ConsumeTag(ev); num == 1 && typ == protowire.VarintType {
+			v, _ := protowire.ConsumeVarint(ev[k:])
+			kinds = append(kinds, pb.TraceEvent_Type(v))
+		}
+	}
+	return kinds
 }
 
 func TestMetrics(t *testing.T) {

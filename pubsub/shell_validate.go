@@ -269,7 +269,7 @@ func (ps *PubSub) settle(now time.Time, p *Peer, t *topicState, m *Message, res 
 	case ValidationReject:
 		ps.seen.settle(now, m.key, true)
 		ps.stats.rejected.Add(1)
-		ps.gated(p.id, gaterOutcome{kind: gaterRejected})
+		ps.gated(p, gaterOutcome{kind: gaterRejected})
 		ps.withScorer(func(s *scorer) { s.reject(now, m.ID, m.ReceivedFrom, t.name) })
 		ps.rescore(p)
 		ps.trace.reject(m, RejectValidationFailed)
@@ -282,7 +282,7 @@ func (ps *PubSub) settle(now time.Time, p *Peer, t *topicState, m *Message, res 
 	default:
 		ps.seen.settle(now, m.key, true)
 		ps.stats.ignored.Add(1)
-		ps.gated(p.id, gaterOutcome{kind: gaterIgnored})
+		ps.gated(p, gaterOutcome{kind: gaterIgnored})
 		ps.withScorer(func(s *scorer) { s.ignore(now, m.ID) })
 		ps.trace.reject(m, RejectValidationIgnored)
 	}

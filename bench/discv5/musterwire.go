@@ -2,14 +2,12 @@ package main
 
 import (
 	"crypto/cipher"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"time"
 
 	"github.com/muster-p2p/muster/discv5/wire"
 	"github.com/muster-p2p/muster/enr"
-	"github.com/muster-p2p/muster/internal/secp"
 )
 
 // musterEnd is one of two nodes that talk without a network. The maps stand
@@ -122,21 +120,15 @@ func (a *musterEnd) handshake(b *musterEnd, addr netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	record, err := enr.Parse(h.Record)
+	proof := enr.Proof{Digest: wire.IDProof(&ch, [wire.KeySize]byte(h.EphemeralKey), b.id), Signature: h.Signature}
+	if _, err := enr.ParseProven(h.Record, h.Src, proof); err != nil {
+		return err
+	}
+	secret, err := b.key.SharedPointWith(h.EphemeralKey)
 	if err != nil {
 		return err
 	}
-	if record.ID() != h.Src {
-		return fmt.Errorf("record of %v from %x", record.ID(), h.Src)
-	}
-	theirEph, err := secp.NewPublicKey(h.EphemeralKey)
-	if err != nil {
-		return err
-	}
-	if !record.PublicKey().Verify(wire.IDProof(&ch, [wire.KeySize]byte(h.EphemeralKey), b.id), h.Signature) {
-		return fmt.Errorf("proof does not hold")
-	}
-	keys = wire.DeriveKeys(b.key.SharedPoint(theirEph), h.Src, b.id, &ch)
+	keys = wire.DeriveKeys(secret, h.Src, b.id, &ch)
 	bs := &musterSession{mask: wire.NewMask(h.Src), read: wire.NewAEAD(keys.Initiator), write: wire.NewAEAD(keys.Recipient)}
 	plain, err := b.codec.Open(bs.read, &h, packet, message)
 	if err != nil {

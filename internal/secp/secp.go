@@ -94,6 +94,19 @@ func (k *PrivateKey) SharedPoint(p PublicKey) [SecretSize]byte {
 	return [SecretSize]byte(pt.CompressedBytes())
 }
 
+// SharedPointWith is SharedPoint with the point that NewPublicKey would read.
+// It does not compute what else belongs to a public key.
+func (k *PrivateKey) SharedPointWith(b []byte) ([SecretSize]byte, error) {
+	if len(b) != PublicKeySize || b[0]&0xfe != 0x02 {
+		return [SecretSize]byte{}, errPublicKey
+	}
+	p, err := secp256k1.NewPointFromBytes(b)
+	if err != nil {
+		return [SecretSize]byte{}, errPublicKey
+	}
+	return [SecretSize]byte(p.ScalarMult(k.key.Scalar(), p).CompressedBytes()), nil
+}
+
 // NewPublicKey reads a compressed point of 33 bytes.
 func NewPublicKey(b []byte) (PublicKey, error) {
 	if len(b) != PublicKeySize || b[0]&0xfe != 0x02 {
@@ -145,14 +158,8 @@ func (p PublicKey) NodeID() [32]byte {
 // Verify reports whether sig is a signature of digest by p. A high s is
 // refused: it would be a second valid signature of the same content.
 func (p PublicKey) Verify(digest [digestSize]byte, sig []byte) bool {
-	if len(sig) != SignatureSize {
-		return false
-	}
-	r, s, err := secec.ParseCompactSignature(sig)
-	if err != nil || s.IsGreaterThanHalfN() != 0 {
-		return false
-	}
-	return p.key.VerifyRaw(digest[:], r, s)
+	r, s, ok := parseSignature(sig)
+	return ok && p.key.VerifyRaw(digest[:], r, s)
 }
 
 // Keccak256 is the hash that records are signed with.

@@ -90,6 +90,69 @@ func TestHighS(t *testing.T) {
 	}
 }
 
+// VerifyBoth says what Verify says of each.
+func TestVerifyBoth(t *testing.T) {
+	const rounds = 16
+	for i := range rounds {
+		k, err := secp.GenerateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := secp.GenerateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed := func(k *secp.PrivateKey, b byte) secp.Signed {
+			d := sha256.Sum256([]byte{byte(i), b})
+			sig := k.Sign(d)
+			return secp.Signed{Digest: d, Signature: sig[:]}
+		}
+		changed := func(s secp.Signed, at int) secp.Signed {
+			s.Signature = append([]byte(nil), s.Signature...)
+			s.Signature[at] ^= 1 << (i % 8)
+			return s
+		}
+		highS := func(s secp.Signed) secp.Signed {
+			var n decred.ModNScalar
+			n.SetByteSlice(s.Signature[32:])
+			high := n.Negate().Bytes()
+			s.Signature = append(append([]byte(nil), s.Signature[:32]...), high[:]...)
+			return s
+		}
+		zeroR := func(s secp.Signed, n int) secp.Signed {
+			s.Signature = append(make([]byte, n), s.Signature[n:]...)
+			return s
+		}
+		a, b := signed(k, 1), signed(k, 2)
+		for name, pair := range map[string][2]secp.Signed{
+			"both right":       {a, b},
+			"the same twice":   {a, a},
+			"another's first":  {signed(other, 1), b},
+			"another's second": {a, signed(other, 2)},
+			"both another's":   {signed(other, 1), signed(other, 2)},
+			"digests swapped":  {{Digest: a.Digest, Signature: b.Signature}, {Digest: b.Digest, Signature: a.Signature}},
+			"r of the first":   {changed(a, i%32), b},
+			"r of the second":  {a, changed(b, i%32)},
+			"s of the first":   {changed(a, 32+i%32), b},
+			"s of the second":  {a, changed(b, 32+i%32)},
+			"high s":           {highS(a), b},
+			"high s, both":     {highS(a), highS(b)},
+			"short":            {a, {Digest: b.Digest, Signature: b.Signature[:63]}},
+			"a small r":        {zeroR(a, 15), b},
+			"r of zero":        {a, zeroR(b, 32)},
+		} {
+			pub := k.Public()
+			want := pub.Verify(pair[0].Digest, pair[0].Signature) && pub.Verify(pair[1].Digest, pair[1].Signature)
+			if name == "both right" && !want {
+				t.Fatal("own signatures refused")
+			}
+			if got := pub.VerifyBoth(pair[0], pair[1]); got != want {
+				t.Errorf("%s: %v, want %v", name, got, want)
+			}
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"short":        make([]byte, 32),
@@ -128,8 +191,11 @@ func Benchmark(b *testing.B) {
 		"shared point": func() { k.SharedPoint(pub) },
 		"sign":         func() { k.Sign(digest) },
 		"verify":       func() { pub.Verify(digest, sig[:]) },
-		"parse":        func() { _, _ = secp.NewPublicKey(raw[:]) },
-		"node id":      func() { pub.NodeID() },
+		"verify both": func() {
+			pub.VerifyBoth(secp.Signed{Digest: digest, Signature: sig[:]}, secp.Signed{Digest: digest, Signature: sig[:]})
+		},
+		"parse":   func() { _, _ = secp.NewPublicKey(raw[:]) },
+		"node id": func() { pub.NodeID() },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

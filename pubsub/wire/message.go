@@ -27,24 +27,38 @@ type Message struct {
 // Decode decodes raw, a message without tag and length, into m. The last value
 // of a repeated field wins, as in all protobuf decoders.
 func (m *Message) Decode(raw []byte) error {
+	*m = Message{}
 	if !m.decode(raw) {
 		return ErrMalformed
 	}
 	return nil
 }
 
+// decode is Decode into a zero Message.
 func (m *Message) decode(b []byte) bool {
-	*m = Message{Raw: b}
+	m.Raw = b
 	var last uint64 // highest signed field so far
 	prefix := true  // Raw up to here is what AppendSigned would write
-	rest := b
-	for len(rest) > 0 {
-		before := rest
-		tag, val, _, next, ok := field(rest)
-		if !ok {
-			return false
+	for i := 0; i < len(b); {
+		start := i
+		var tag uint64
+		var val []byte
+		if i+1 < len(b) && b[i] < 0x80 && b[i]&7 == bytesType && b[i+1] < 0x80 {
+			// A tag and a length of one byte each, as all but the payload have.
+			tag = uint64(b[i])
+			i += 2 + int(b[i+1])
+			if i > len(b) || tag < 1<<3 {
+				return false
+			}
+			val = b[start+2 : i : i]
+		} else {
+			var next []byte
+			var ok bool
+			if tag, val, _, next, ok = field(b[i:]); !ok {
+				return false
+			}
+			i = len(b) - len(next)
 		}
-		rest = next
 		switch tag {
 		case msgFrom:
 			m.From = val
@@ -69,9 +83,8 @@ func (m *Message) decode(b []byte) bool {
 		}
 		// A signed field: still a prefix if it follows the smaller ones
 		// directly and is written in the shortest way.
-		if prefix && tag > last && len(b)-len(before) == m.SignedLen &&
-			len(before)-len(next) == fieldSize(len(val)) {
-			last, m.SignedLen = tag, len(b)-len(next)
+		if prefix && tag > last && start == m.SignedLen && i-start == fieldSize(len(val)) {
+			last, m.SignedLen = tag, i
 			continue
 		}
 		prefix = false

@@ -1,5 +1,7 @@
 package wire
 
+import "slices"
+
 // RPC is one frame, decoded. Its slices are reused by the next Decode; the byte
 // slices in them are views into the frame.
 type RPC struct {
@@ -79,27 +81,37 @@ const (
 	keepIDs     = 2048
 )
 
-// Reset empties r and lets go of the frame it points into.
+// Reset empties r and lets go of the frame it points into. Most RPCs have one
+// kind of entry, so lists are looked at before they are cleared.
 func (r *RPC) Reset() {
-	*r = RPC{
-		Subscriptions: recycle(r.Subscriptions, keepEntries),
-		Publish:       recycle(r.Publish, keepEntries),
-		IHave:         recycle(r.IHave, keepEntries),
-		IWant:         recycle(r.IWant, keepEntries),
-		Graft:         recycle(r.Graft, keepEntries),
-		Prune:         recycle(r.Prune, keepEntries),
-		IDontWant:     recycle(r.IDontWant, keepEntries),
-		ids:           recycle(r.ids, keepIDs),
-		peers:         recycle(r.peers, keepEntries),
-	}
+	recycle(&r.Subscriptions, keepEntries)
+	recycle(&r.Publish, keepEntries)
+	recycle(&r.IHave, keepEntries)
+	recycle(&r.IWant, keepEntries)
+	recycle(&r.Graft, keepEntries)
+	recycle(&r.Prune, keepEntries)
+	recycle(&r.IDontWant, keepEntries)
+	recycle(&r.ids, keepIDs)
+	recycle(&r.peers, keepEntries)
+	r.HasControl, r.HasExtensions, r.Extensions = false, false, nil
+	r.Excess = Excess{}
 }
 
-func recycle[T any](s []T, keep int) []T {
-	if cap(s) > keep {
-		return nil
+// recycle empties *s, all of which is zero beyond its length.
+func recycle[T any](s *[]T, keep int) {
+	if len(*s) == 0 {
+		return
 	}
-	clear(s)
-	return s[:0]
+	emptied(s, keep)
+}
+
+func emptied[T any](s *[]T, keep int) {
+	if cap(*s) > keep {
+		*s = nil
+		return
+	}
+	clear(*s)
+	*s = (*s)[:0]
 }
 
 // decoder carries what the parts of an RPC share while it is being decoded.
@@ -146,12 +158,17 @@ func (d *decoder) subscription(b []byte) bool {
 
 // publish decodes the message raw, which stands on the wire as field.
 func (d *decoder) publish(field, raw []byte) bool {
-	if len(d.rpc.Publish) >= d.lim.Publish {
-		d.rpc.Excess.Publish++
+	r := d.rpc
+	n := len(r.Publish)
+	if n >= d.lim.Publish {
+		r.Excess.Publish++
 		return true
 	}
-	p := append(d.rpc.Publish, Message{})
-	m := &p[len(p)-1]
+	if n == cap(r.Publish) {
+		r.Publish = slices.Grow(r.Publish, 1)
+	}
+	r.Publish = r.Publish[:n+1] // zero: Reset left it so
+	m := &r.Publish[n]
 	if !m.decode(raw) {
 		return false
 	}
@@ -159,9 +176,9 @@ func (d *decoder) publish(field, raw []byte) bool {
 		m.Field = field[:len(field):len(field)]
 	}
 	if len(m.Topic) > d.lim.Topic {
-		d.rpc.Excess.Long++
-		return true
+		r.Excess.Long++
+		*m = Message{}
+		r.Publish = r.Publish[:n]
 	}
-	d.rpc.Publish = p
 	return true
 }

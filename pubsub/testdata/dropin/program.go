@@ -124,6 +124,19 @@ func scoreParams() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 		}
 }
 
+// Traced makes a router that traces to a file and to a collector, as lotus does.
+func Traced(ctx context.Context, h host.Host, collector peer.AddrInfo, log *slog.Logger) (*pubsub.PubSub, error) {
+	remote, err := pubsub.NewRemoteTracer(ctx, h, collector, log)
+	if err != nil {
+		return nil, err
+	}
+	file, err := pubsub.NewJSONTracer("trace.json")
+	if err != nil {
+		return nil, err
+	}
+	return pubsub.NewGossipSub(ctx, h, pubsub.WithEventTracer(remote), pubsub.WithEventTracer(file))
+}
+
 // New makes a router with most options there are.
 func New(ctx context.Context, h host.Host, disc discovery.Discovery, friends []peer.AddrInfo, log *slog.Logger) (*pubsub.PubSub, error) {
 	params, thresholds := scoreParams()
@@ -229,8 +242,11 @@ func Use(ctx context.Context, ps *pubsub.PubSub, self peer.ID, key crypto.PrivKe
 		return err
 	}
 	defer relay()
-	_, params := scoreParams()
-	_ = params
+	if params, _ := scoreParams(); params != nil {
+		if err := topic.SetScoreParams(params.Topics["blocks"]); err != nil {
+			return err
+		}
+	}
 	if err := topic.Publish(ctx, []byte("hello "+topic.String()), pubsub.WithReadiness(pubsub.MinTopicSize(0)), pubsub.WithValidatorData("hello")); err != nil {
 		var verr pubsub.ValidationError
 		if errors.As(err, &verr) {
