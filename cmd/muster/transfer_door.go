@@ -136,7 +136,7 @@ func (d *door) begin(ctx context.Context, conn *link.Conn) *visit {
 func (v *visit) end(cause error) {
 	v.cancel(cause)
 	v.conn.Abort("another transfer takes its place")
-	_ = <-v.done // why it broke off is known
+	<-v.done //nolint:errcheck // why it broke off is known
 }
 
 // finish has a visit say goodbye when its context has ended, and breaks it off
@@ -145,7 +145,7 @@ func (v *visit) finish() {
 	v.cancel(nil)
 	patience := time.AfterFunc(goodbye, func() { v.conn.Abort("interrupted") })
 	defer patience.Stop()
-	_ = <-v.done // why it broke off is known
+	<-v.done //nolint:errcheck // why it broke off is known
 }
 
 // gone waits a while for the visit's link to have no path, or to be over.
