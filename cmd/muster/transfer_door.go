@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -111,7 +112,7 @@ func (d *door) attend(ctx context.Context, callers <-chan *link.Conn, failed <-c
 			if !comesAgain(ctx, err) {
 				return err
 			}
-			d.show.ev.say(fmt.Sprintf("%v; waiting for the other end to come again", err), map[string]any{"event": "broken", "error": err.Error()})
+			d.show.ev.say(strings.TrimPrefix(err.Error(), "transfer: ")+"; waiting for the other end to come again", map[string]any{"event": "broken", "error": err.Error()})
 		case err := <-failed:
 			if ways--; ways == 0 && now == nil {
 				return linkFailure(err)
@@ -135,7 +136,7 @@ func (d *door) begin(ctx context.Context, conn *link.Conn) *visit {
 func (v *visit) end(cause error) {
 	v.cancel(cause)
 	v.conn.Abort("another transfer takes its place")
-	<-v.done
+	<-v.done //nolint:errcheck // why it broke off is known
 }
 
 // finish has a visit say goodbye when its context has ended, and breaks it off
@@ -144,7 +145,7 @@ func (v *visit) finish() {
 	v.cancel(nil)
 	patience := time.AfterFunc(goodbye, func() { v.conn.Abort("interrupted") })
 	defer patience.Stop()
-	<-v.done
+	<-v.done //nolint:errcheck // why it broke off is known
 }
 
 // gone waits a while for the visit's link to have no path, or to be over.

@@ -128,7 +128,7 @@ func TestSendTo(t *testing.T) {
 // the same ticket.
 func TestRecvResumes(t *testing.T) {
 	clearEnv(t)
-	big := randomText(48 << 20)
+	big := randomText(24 << 20)
 	from, to := writeFiles(t, map[string]string{"big": big}), t.TempDir()
 	s := startJSON(t, strings.NewReader(""), "send", from+"/big", "--server", startRdvServer(t))
 	text := ticketOf(s)
@@ -156,7 +156,7 @@ func TestRecvResumes(t *testing.T) {
 // though the sender's link waits for it.
 func TestRecvComesAgain(t *testing.T) {
 	clearEnv(t)
-	big := randomText(48 << 20)
+	big := randomText(24 << 20)
 	from, to := writeFiles(t, map[string]string{"big": big}), t.TempDir()
 	url := startRdvServer(t)
 	s := startJSON(t, strings.NewReader(""), "send", from+"/big", "--server", url)
