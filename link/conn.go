@@ -38,6 +38,7 @@ type Conn struct {
 	mu       sync.Mutex // guards what follows; not held while anything waits
 	readable sync.Cond  // something to read, an end, an error, a deadline
 	writable sync.Cond  // room, an error, a deadline; and all that Close waits for
+	filled   sync.Cond  // nobody writes into the buffer of incoming
 	in       incoming
 	out      outgoing
 	tracks   tracks
@@ -74,7 +75,7 @@ func (e *Endpoint) newConn(dialer bool, m Meeting, p *path) *Conn {
 		out:    newOutgoing(e.chunks.get, e.chunks.put),
 		tracks: tracks{dialer: dialer, keep: e.cfg.KeepRelay || e.cfg.Paths == RelayOnly, retry: e.cfg.Paths != RelayOnly},
 	}
-	c.readable.L, c.writable.L = &c.mu, &c.mu
+	c.readable.L, c.writable.L, c.filled.L = &c.mu, &c.mu, &c.mu
 	c.ctx, c.cancel = context.WithCancel(e.ctx)
 	c.timer = time.AfterFunc(time.Hour, c.tick)
 	c.timer.Stop()
