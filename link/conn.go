@@ -133,6 +133,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write hands p to the link. It returns before the peer has it.
 func (c *Conn) Write(p []byte) (n int, err error) {
+	for {
+		// In pieces, so that the first is on its way while the next is copied.
+		m, err := c.write(p[:min(len(p), chunkSize)])
+		if p, n = p[m:], n+m; err != nil || len(p) == 0 {
+			return n, err
+		}
+	}
+}
+
+// write takes some of p; all of it, if it is not in error.
+func (c *Conn) write(p []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {

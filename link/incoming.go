@@ -16,7 +16,7 @@ const (
 
 	// ackEvery is how much may come until it is acknowledged at once: often
 	// enough to keep the peer's buffer moving, rarely enough to cost nothing.
-	ackEvery = window / 8
+	ackEvery = window / 4
 
 	// ackDelay is how long the last bytes of a burst wait for their
 	// acknowledgement. Nobody waits for it but the peer's replay buffer, and
