@@ -137,7 +137,7 @@ func TestDeadlines(t *testing.T) {
 		t.Fatal(err)
 	}
 	isTimeout := func(err error) bool {
-		timeout, ok := err.(interface{ Timeout() bool }) //nolint:errorlint // as callers of net.Conn do
+		timeout, ok := err.(interface{ Timeout() bool })
 		return ok && timeout.Timeout()
 	}
 	if _, err := a.Read(make([]byte, 1)); !isTimeout(err) {
