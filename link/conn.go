@@ -38,6 +38,7 @@ type Conn struct {
 	mu       sync.Mutex // guards what follows; not held while anything waits
 	readable sync.Cond  // something to read, an end, an error, a deadline
 	writable sync.Cond  // room, an error, a deadline; and all that Close waits for
+	filled   sync.Cond  // nobody writes into the buffer of incoming
 	in       incoming
 	out      outgoing
 	tracks   tracks
@@ -74,7 +75,7 @@ func (e *Endpoint) newConn(dialer bool, m Meeting, p *path) *Conn {
 		out:    newOutgoing(e.chunks.get, e.chunks.put),
 		tracks: tracks{dialer: dialer, keep: e.cfg.KeepRelay || e.cfg.Paths == RelayOnly, retry: e.cfg.Paths != RelayOnly},
 	}
-	c.readable.L, c.writable.L = &c.mu, &c.mu
+	c.readable.L, c.writable.L, c.filled.L = &c.mu, &c.mu, &c.mu
 	c.ctx, c.cancel = context.WithCancel(e.ctx)
 	c.timer = time.AfterFunc(time.Hour, c.tick)
 	c.timer.Stop()
@@ -132,6 +133,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write hands p to the link. It returns before the peer has it.
 func (c *Conn) Write(p []byte) (n int, err error) {
+	for {
+		// In pieces, so that the first is on its way while the next is copied.
+		m, err := c.write(p[:min(len(p), chunkSize)])
+		if p, n = p[m:], n+m; err != nil || len(p) == 0 {
+			return n, err
+		}
+	}
+}
+
+// write takes some of p; all of it, if it is not in error.
+func (c *Conn) write(p []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {

@@ -16,7 +16,7 @@ const (
 
 	// ackEvery is how much may come until it is acknowledged at once: often
 	// enough to keep the peer's buffer moving, rarely enough to cost nothing.
-	ackEvery = window / 8
+	ackEvery = window / 4
 
 	// ackDelay is how long the last bytes of a burst wait for their
 	// acknowledgement. Nobody waits for it but the peer's replay buffer, and
@@ -38,10 +38,11 @@ type incoming struct {
 	alloc func() []byte
 	free  func([]byte)
 
-	pages [maxChunks][]byte
-	read  uint64 // offset of the next byte for the reader
-	next  uint64 // of the first that is missing; FIN counts
-	spans []span // what came beyond next, in order
+	pages   [maxChunks][]byte
+	filling bool   // somebody writes to the room that reserve gave out
+	read    uint64 // offset of the next byte for the reader
+	next    uint64 // of the first that is missing; FIN counts
+	spans   []span // what came beyond next, in order
 
 	fin   uint64 // offset of the end
 	ended bool   // it is known
@@ -74,6 +75,41 @@ func (in *incoming) data(now time.Time, off uint64, p []byte) error {
 	return in.received(now, span{off, end})
 }
 
+// reserve returns the places for n bytes at an offset, to be written without the
+// owner's lock until fill is called. It returns none, if the bytes are not just
+// those that come next: then they have to go through data. Until fill is
+// called, nothing else may be called but what the reader needs.
+func (in *incoming) reserve(off uint64, n int) (a, b []byte, ok bool) {
+	end := off + uint64(n)
+	if off != in.next || end > in.told.Limit || len(in.spans) > 0 || in.ended || in.filling || n > chunkSize {
+		return nil, nil, false
+	}
+	i, at := off/chunkSize%maxChunks, int(off%chunkSize)
+	m := min(n, chunkSize-at)
+	a = in.page(i)[at : at+m]
+	if m < n {
+		b = in.page((i + 1) % maxChunks)[:n-m]
+	}
+	in.filling = true
+	return a, b, true
+}
+
+// fill ends a reservation: n bytes were written, or none.
+func (in *incoming) fill(now time.Time, n int) error {
+	in.filling = false
+	if n == 0 {
+		return nil
+	}
+	return in.received(now, span{in.next, in.next + uint64(n)})
+}
+
+func (in *incoming) page(i uint64) []byte {
+	if in.pages[i] == nil {
+		in.pages[i] = in.alloc()[:chunkSize]
+	}
+	return in.pages[i]
+}
+
 // end takes FIN.
 func (in *incoming) end(now time.Time, off uint64) error {
 	if in.ended && in.fin != off || off < in.highest() {
@@ -103,10 +139,7 @@ func (in *incoming) highest() uint64 {
 func (in *incoming) put(off uint64, p []byte) {
 	for len(p) > 0 {
 		i, at := off/chunkSize%maxChunks, off%chunkSize
-		if in.pages[i] == nil {
-			in.pages[i] = in.alloc()[:chunkSize]
-		}
-		n := copy(in.pages[i][at:], p)
+		n := copy(in.page(i)[at:], p)
 		p, off = p[n:], off+uint64(n)
 	}
 }
@@ -174,7 +207,7 @@ func (in *incoming) consume(n int) {
 	for i := from; i < to; i++ {
 		in.freePage(i)
 	}
-	if left, _ := in.ready(); left == 0 && len(in.spans) == 0 {
+	if left, _ := in.ready(); left == 0 && len(in.spans) == 0 && !in.filling {
 		in.freePage(to) // an idle link holds no page
 	}
 }

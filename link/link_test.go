@@ -51,12 +51,17 @@ func newEndpoint(t testing.TB, cfg link.Config) *link.Endpoint {
 	return e
 }
 
-// pair links two endpoints through the server at addr.
+// pair links two endpoints through servers.
 func pair(t testing.TB, a, b *link.Endpoint, servers ...string) (dial, accept *link.Conn) {
+	t.Helper()
+	return pairAt(t, a, b, "a-token-of-128-bits", servers...)
+}
+
+func pairAt(t testing.TB, a, b *link.Endpoint, token string, servers ...string) (dial, accept *link.Conn) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	m := link.Meeting{Servers: servers, Token: "a-token-of-128-bits"}
+	m := link.Meeting{Servers: servers, Token: token}
 	type result struct {
 		c   *link.Conn
 		err error

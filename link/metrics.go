@@ -18,6 +18,8 @@ type metrics struct {
 	identity prometheus.Counter
 	refused  prometheus.Counter
 	peers    prometheus.Counter
+
+	moved [Direct + 1]struct{ sent, received prometheus.Counter } // bytes, by kind, looked up once
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -39,6 +41,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		refused:  single("refused_total", "Peers that were refused."),
 		peers:    single("protocol_errors_total", "Links ended because the peer broke the protocol."),
 	}
+	defer m.lookup()
 	if r == nil {
 		return m, nil
 	}
@@ -60,4 +63,11 @@ func share[C prometheus.Collector](r prometheus.Registerer, c *C) error {
 		}
 	}
 	return err
+}
+
+func (m *metrics) lookup() {
+	for _, k := range []Kind{Relay, Direct} {
+		m.moved[k].sent = m.bytes.WithLabelValues(k.String(), "sent")
+		m.moved[k].received = m.bytes.WithLabelValues(k.String(), "received")
+	}
 }

@@ -148,7 +148,7 @@ type Endpoint struct {
 	log      *slog.Logger
 	metrics  *metrics
 
-	chunks, frames, holds pool
+	chunks, holds pool
 
 	run func(context.Context, *approach) error // how later paths are got; tests have another way
 
@@ -179,7 +179,7 @@ func New(cfg Config) (*Endpoint, error) {
 	cfg.Linger = max(cmp.Or(cfg.Linger, DefaultLinger), 0)
 	e := &Endpoint{
 		cfg: cfg, id: id, identity: identity, metrics: m, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		chunks: newPool(chunkSize), frames: newPool(wire.MaxFrame), holds: newPool(holdLen),
+		chunks: newChunkPool(), holds: newHoldPool(),
 	}
 	e.client = rdv.Client{AddrSpaces: cfg.AddrSpaces, TlsConfig: cfg.TLS, Proxy: cfg.Proxy, Logger: cfg.Logger}
 	if cfg.Paths == RelayOnly {

@@ -186,7 +186,7 @@ func (c *Conn) sent(p *path, b batch) {
 	} else {
 		c.stats.DirectSent += n
 	}
-	c.e.metrics.bytes.WithLabelValues(p.kind.String(), "sent").Add(float64(n))
+	c.e.metrics.moved[p.kind].sent.Add(float64(n))
 }
 
 // serve reads p until it ends.
@@ -261,19 +261,41 @@ func (c *Conn) data(p *path, n int) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPeer, err)
 	}
-	buf := c.e.frames.get()[:n]
-	defer func() { c.e.frames.put(buf) }()
-	if err := p.readFull(buf); err != nil {
-		return err
+	c.mu.Lock()
+	for c.in.filling && c.err == nil {
+		c.filled.Wait() // a frame is in one record: its bytes are there already
+	}
+	x, y, direct := c.in.reserve(off, n)
+	c.mu.Unlock()
+	var around []byte
+	if direct {
+		if err = p.readFull(x); err == nil {
+			err = p.readFull(y)
+		}
+	} else {
+		around = c.e.chunks.get()[:n]
+		defer c.e.chunks.put(around)
+		err = p.readFull(around)
 	}
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
-		return c.err
-	}
 	before, _ := c.in.ready()
-	if err := c.in.data(now, off, buf); err != nil {
+	switch {
+	case direct && err != nil:
+		_ = c.in.fill(now, 0)
+	case direct:
+		err = c.in.fill(now, n)
+	case err == nil:
+		err = c.in.data(now, off, around)
+	}
+	if direct {
+		c.filled.Signal()
+	}
+	if err == nil {
+		err = c.err
+	}
+	if err != nil {
 		return err
 	}
 	c.received(now, p, n)
@@ -296,7 +318,7 @@ func (c *Conn) received(now time.Time, p *path, n int) {
 	} else {
 		c.stats.DirectReceived += uint64(n)
 	}
-	c.e.metrics.bytes.WithLabelValues(p.kind.String(), "received").Add(float64(n))
+	c.e.metrics.moved[p.kind].received.Add(float64(n))
 }
 
 // other reads a frame that is not DATA and does what it says.

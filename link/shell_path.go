@@ -348,22 +348,40 @@ func (c *rawConn) flush() (err error) {
 	return err
 }
 
-// A pool keeps buffers of one size.
+// A pool keeps buffers of one size. They go in and out as pointers to arrays,
+// which fit into an interface without an allocation.
 type pool struct {
-	size int
 	p    *sync.Pool
+	make func() any
+	buf  func(any) []byte
+	back func([]byte) any
 }
 
-func newPool(size int) pool { return pool{size, &sync.Pool{}} }
-
-func (p *pool) get() []byte {
-	if b, ok := p.p.Get().(*[]byte); ok {
-		return (*b)[:0]
+func newChunkPool() pool {
+	return pool{
+		&sync.Pool{},
+		func() any { return new([chunkSize]byte) },
+		func(v any) []byte { return v.(*[chunkSize]byte)[:0] },
+		func(b []byte) any { return (*[chunkSize]byte)(b[:chunkSize]) },
 	}
-	return make([]byte, 0, p.size)
 }
 
-func (p *pool) put(b []byte) {
-	b = b[:0]
-	p.p.Put(&b) // one small allocation for each chunk, not for each frame
+func newHoldPool() pool {
+	return pool{
+		&sync.Pool{},
+		func() any { return new([holdLen]byte) },
+		func(v any) []byte { return v.(*[holdLen]byte)[:0] },
+		func(b []byte) any { return (*[holdLen]byte)(b[:holdLen]) },
+	}
 }
+
+// get returns an empty buffer.
+func (p *pool) get() []byte {
+	v := p.p.Get()
+	if v == nil {
+		v = p.make()
+	}
+	return p.buf(v)
+}
+
+func (p *pool) put(b []byte) { p.p.Put(p.back(b)) }

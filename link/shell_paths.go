@@ -278,5 +278,6 @@ func (c *Conn) fail(err error) {
 	close(c.events)
 	c.readable.Broadcast()
 	c.writable.Broadcast()
+	c.filled.Broadcast()
 	c.cancel()
 }

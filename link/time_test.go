@@ -325,8 +325,11 @@ func TestRetries(t *testing.T) {
 		defer w.close()
 		a, b := w.link()
 		time.Sleep(20 * time.Minute)
-		if want := []int{15, 45, 105, 225, 465}; !slices.Equal(at, want) {
-			t.Fatalf("attempts after %v seconds, want %v", at, want)
+		w.mu.Lock()
+		got := slices.Clone(at)
+		w.mu.Unlock()
+		if want := []int{15, 45, 105, 225, 465}; !slices.Equal(got, want) {
+			t.Fatalf("attempts after %v seconds, want %v", got, want)
 		}
 		if k := b.Path().Kind; k != Direct {
 			t.Errorf("path is %v", k)
