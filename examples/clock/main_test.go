@@ -14,7 +14,7 @@ import (
 	"github.com/muster-p2p/muster/access"
 )
 
-func TestReach(t *testing.T) {
+func TestClock(t *testing.T) {
 	point, err := muster.New(muster.Config{
 		Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0")},
 		Point:  &muster.PointConfig{HTTP: "127.0.0.1:0", Policy: access.Policy{Relay: access.OpenToEach}},

@@ -1,8 +1,8 @@
-// Command reach has two peers call each other through a point: one tells the
+// Command clock has two peers call each other through a point: one tells the
 // time to whoever calls its service "time", the other one asks.
 //
-//	go run ./examples/reach POINT            # waits for callers, prints its peer ID
-//	go run ./examples/reach POINT PEERID     # asks
+//	go run ./examples/clock POINT            # waits for callers, prints its peer ID
+//	go run ./examples/clock POINT PEERID     # asks
 //
 // POINT is what 'muster serve' prints; its access token, if it wants one, is in
 // MUSTER_TOKEN.
@@ -26,7 +26,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Getenv("MUSTER_TOKEN"), os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "reach: "+err.Error())
+		fmt.Fprintln(os.Stderr, "clock: "+err.Error())
 		stop()
 		os.Exit(1)
 	}
@@ -34,7 +34,7 @@ func main() {
 
 func run(ctx context.Context, args []string, token string, out io.Writer) (err error) {
 	if len(args) != 1 && len(args) != 2 {
-		return errors.New("usage: reach POINT [PEERID]")
+		return errors.New("usage: clock POINT [PEERID]")
 	}
 	point, err := peer.AddrInfoFromString(args[0])
 	if err != nil {
