@@ -11,8 +11,8 @@ type backoff struct {
 }
 
 // Waits before a new attempt. All are multiplied by a random factor of 0.5 to 1,
-// so that the callees of a point that was restarted do not come back as one. Of
-// 3000 of them some 270 try in a second, which costs a small point a tenth of it.
+// so that the callees of a point that was restarted do not come back as one: of
+// 3000 of them some 270 try in a second.
 const (
 	firstWait = 500 * time.Millisecond
 	lastWait  = 15 * time.Second

@@ -118,7 +118,7 @@ func (c *caller) bearer(token string) http.Header {
 	return http.Header{"Authorization": {"Bearer " + token}}
 }
 
-// A once caches what a name means, for verbs that call a peer again and again.
+// A pinned keeps what a name means, for verbs that call a peer again and again.
 type pinned struct {
 	mu sync.Mutex // guards id
 	id peer.ID
