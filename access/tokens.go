@@ -71,7 +71,7 @@ func (t *Tokens) Issue(now time.Time, tok Token) (text string, _ Token, err erro
 	if err != nil {
 		return "", tok, fmt.Errorf("access: %w", err)
 	}
-	if err := os.MkdirAll(t.dir, dirMode); err != nil {
+	if err := makeDir(t.dir); err != nil {
 		return "", tok, fmt.Errorf("access: %w", err)
 	}
 	if err := WriteFile(filepath.Join(t.dir, tok.ID+tokenExt), append(b, '\n')); err != nil {
@@ -254,8 +254,28 @@ func readToken(name string) (*Token, error) {
 	return tok, nil
 }
 
+// makeDir makes the directory of the tokens, for the owner of the one above it.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, dirMode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(dir, dirMode)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil //nolint:nilerr // Windows opens no directories, and has one user here
+	}
+	return errors.Join(likeDir(d, filepath.Dir(dir)), d.Close())
+}
+
 // WriteFile writes a file that only its owner may read, whole or not at all,
-// and it is on the disk when it returns.
+// and it is on the disk when it returns. If root writes it, the owner is that of
+// the directory.
 func WriteFile(name string, b []byte) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(name), ".new-*") // CreateTemp gives mode 0600
 	if err != nil {
@@ -267,7 +287,7 @@ func WriteFile(name string, b []byte) (err error) {
 		}
 	}()
 	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Chmod(tokenMode), tmp.Sync(), tmp.Close()); err != nil {
+	if err = errors.Join(err, tmp.Chmod(tokenMode), likeDir(tmp, filepath.Dir(name)), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp.Name(), name); err != nil {

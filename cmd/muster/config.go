@@ -94,6 +94,9 @@ func newConfigCheckCmd(e *env) *cobra.Command {
 			if _, err := c.plan(); err != nil {
 				return err
 			}
+			for _, w := range c.warnings {
+				fmt.Fprintln(e.stderr, "warning:", w)
+			}
 			from := "without a file"
 			if c.file != "" {
 				from = "with " + c.file

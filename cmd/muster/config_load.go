@@ -97,8 +97,9 @@ func (s *setting) split(text string) []string {
 // A configuration is a serveConfig and where each value comes from.
 type configuration struct {
 	serveConfig
-	file    string // that was read, empty if none
-	origins map[string]given
+	file     string // that was read, empty if none
+	origins  map[string]given
+	warnings []string // what is allowed, and may not be meant
 }
 
 // load reads flags, environment and file. Its error lists all that is wrong,
@@ -112,7 +113,9 @@ func (f *configFlags) load() (*configuration, error) {
 			errs = append(errs, err)
 		}
 		c.file = name
+		c.warnings = append(c.warnings, exposedSecrets(name, file)...)
 	}
+	c.warnings = append(c.warnings, unknownVariables(os.Environ())...)
 	env, err := environment()
 	errs = append(errs, err)
 	for i := range settings {
@@ -477,4 +480,45 @@ func bytesText(n int64) string {
 		n /= 1024
 	}
 	return strconv.FormatInt(n, 10) + "G"
+}
+
+// exposedSecrets warns of a file with secrets that others can read.
+func exposedSecrets(name string, src source) []string {
+	info, err := os.Stat(name)
+	if err != nil || !sharedMode(info.Mode()) {
+		return nil
+	}
+	for i := range settings {
+		if s := &settings[i]; s.secret && redacted(strings.Join(src[s.key].texts, ",")) != strings.Join(src[s.key].texts, ",") {
+			return []string{fmt.Sprintf("%s has a secret (%s) and can be read by others: chmod 600, or use $%s", name, s.key, s.envName()+fileSuffix)}
+		}
+	}
+	return nil
+}
+
+// unknownVariables warns of what looks like a typing error. Others are left
+// alone: whoever starts the daemon may have variables of that prefix.
+func unknownVariables(environ []string) (warnings []string) {
+	var known []string
+	for i := range settings {
+		known = append(known, settings[i].envName())
+	}
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, "MUSTER_") || slices.Contains(known, name) || slices.Contains(otherVariables, name) {
+			continue
+		}
+		const few = 2 // letters that are wrong
+		for _, k := range known {
+			if distance(name, k) <= few {
+				warnings = append(warnings, "$"+name+" is no setting: did you mean $"+k+"?")
+			}
+		}
+	}
+	return warnings
+}
+
+// otherVariables are those of other verbs.
+var otherVariables = []string{
+	envConfig, envPoint, envServer, envToken, envTokenFile, envKeyFile, "MUSTER_STORE_FILE", "MUSTER_ADMIN_TOKEN_FILE", "MUSTER_ACCESS_HOOK_URL_FILE",
 }

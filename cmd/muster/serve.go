@@ -119,7 +119,10 @@ func serve(ctx context.Context, e *env, flags *configFlags, p *servePlan, asJSON
 	d.say = &announcer{w: e.stderr, json: asJSON}
 	gologshim.SetDefaultHandler(quiet{d.log.Handler()})
 
-	if err := openDataDir(p.dataDir); err != nil {
+	for _, w := range p.warnings {
+		d.log.Warn("configuration", "warning", w)
+	}
+	if err := openDataDir(p.dataDir, true); err != nil {
 		return err
 	}
 	unlock, err := lockDataDir(p.dataDir)
@@ -274,6 +277,9 @@ func (d *daemon) pointConfig(relayed int) (_ *muster.PointConfig, err error) {
 	}
 	if len(p.proxies) > 0 {
 		pc.Server.ObservedAddrFunc = rdv.TrustedProxies(p.proxies...)
+	}
+	if pc.Secret, err = mintSecret(p); err != nil {
+		return nil, errors.Join(err, store.Close())
 	}
 	pc.TLS, d.certs, err = serveTLS(p)
 	return pc, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 
+	"github.com/muster-p2p/muster/access"
 	"github.com/muster-p2p/muster/enr"
 )
 
@@ -21,11 +23,13 @@ const (
 	usageFile = "usage.json" // bytes that were relayed for them
 	discv5Key = "discv5.key" // secp256k1, where node.key is of another kind
 	discv5Dir = "discv5"     // nodes that were seen
+	mintKey   = "mint.key"   // makes tokens for meetings, where no store keeps a secret
 	acmeDir   = "acme"       // certificates of an authority
 )
 
-// openDataDir makes the directory, or takes one that nobody else can write.
-func openDataDir(dir string) error {
+// openDataDir makes the directory, or takes one that nobody else can write. A
+// daemon takes only its own; root may look after another user's.
+func openDataDir(dir string, daemon bool) error {
 	if err := os.MkdirAll(dir, dataMode); err != nil {
 		return fail(exitLocal, fmt.Errorf("data directory: %w", err), "choose another with --data-dir")
 	}
@@ -44,7 +48,7 @@ func openDataDir(dir string) error {
 	case writableByOthers(info.Mode()):
 		return usageError(fmt.Errorf("data directory %s can be written by others (mode %#o)", dir, info.Mode().Perm()),
 			"make it private with 'chmod 700 "+dir+"'")
-	case foreignOwner(info):
+	case foreignOwner(info) && (daemon || os.Geteuid() != 0):
 		return usageError(fmt.Errorf("data directory %s belongs to another user", dir), "choose another with --data-dir, or run as that user")
 	}
 	return nil
@@ -81,4 +85,25 @@ func ownKey(file string) error {
 		return usageError(fmt.Errorf("key %s belongs to another user", file), "")
 	}
 	return nil
+}
+
+// mintSecret returns what tokens for meetings are made with, nil if the store
+// keeps it: a memory forgets it, and links could not resume after a restart.
+func mintSecret(p *servePlan) ([]byte, error) {
+	if kindOfStore(p.store) != "memory" && p.rendezvous {
+		return nil, nil
+	}
+	file := filepath.Join(p.dataDir, mintKey)
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		secret := make([]byte, access.MinSecret)
+		rand.Read(secret) // never fails, by its contract
+		if err := access.WriteFile(file, secret); err != nil {
+			return nil, fail(exitLocal, fmt.Errorf("write key: %w", err), "")
+		}
+	}
+	secret, err := readKeyFile(file)
+	if err == nil && len(secret) != access.MinSecret {
+		err = usageError(fmt.Errorf("key %s is damaged", file), "remove it: tokens for meetings under way end then")
+	}
+	return secret, err
 }

@@ -15,7 +15,8 @@ import (
 func noDumps() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
 
 // memoryMax is what the control groups of this process allow it, 0 if there is
-// no bound (https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.max).
+// no bound (https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.max and
+// memory.high).
 func memoryMax() int64 {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -33,9 +34,11 @@ func memoryMax() int64 {
 func groupMemory(root, path string) int64 {
 	least := int64(math.MaxInt64)
 	for dir := filepath.Clean("/" + path); ; dir = filepath.Dir(dir) {
-		b, err := os.ReadFile(filepath.Join(root, dir, "memory.max"))
-		if n, perr := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && perr == nil && n > 0 {
-			least = min(least, n)
+		for _, bound := range []string{"memory.max", "memory.high"} {
+			b, err := os.ReadFile(filepath.Join(root, dir, bound))
+			if n, perr := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && perr == nil && n > 0 {
+				least = min(least, n)
+			}
 		}
 		if dir == "/" {
 			break

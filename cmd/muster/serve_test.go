@@ -617,3 +617,27 @@ func TestServeAsksHook(t *testing.T) {
 		t.Errorf("with the service down: %d", got)
 	}
 }
+
+// TestMintSecret: where no store keeps the secret of meetings, a file does.
+func TestMintSecret(t *testing.T) {
+	dir := t.TempDir()
+	plan := func(store string) *servePlan {
+		return &servePlan{configuration: &configuration{serveConfig: serveConfig{dataDir: dir, store: store, rendezvous: true}}}
+	}
+	if secret, err := mintSecret(plan("pebble:x")); err != nil || secret != nil {
+		t.Errorf("with a store: %x, %v", secret, err)
+	}
+	first, err := mintSecret(plan("memory"))
+	if err != nil || len(first) != access.MinSecret {
+		t.Fatalf("%x, %v", first, err)
+	}
+	if again, err := mintSecret(plan("memory")); err != nil || !bytes.Equal(first, again) {
+		t.Errorf("another secret after a restart: %v", err)
+	}
+	if err := os.Chmod(filepath.Join(dir, mintKey), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mintSecret(plan("memory")); err == nil {
+		t.Error("a secret that others can read was taken")
+	}
+}

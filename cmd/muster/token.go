@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func (f *tokenFlags) add(cmd *cobra.Command) {
 }
 
 // open returns the tokens, and what was used of them.
-func (f *tokenFlags) open() (*access.Tokens, *access.Usage, error) {
+func (f *tokenFlags) open(e *env) (*access.Tokens, *access.Usage, error) {
 	// The daemon's own configuration says where its data directory is.
 	flags := configFlags{given: source{}}
 	if f.dataDir != "" {
@@ -45,8 +46,11 @@ func (f *tokenFlags) open() (*access.Tokens, *access.Usage, error) {
 	if err := c.setDirs(); err != nil {
 		return nil, nil, usageError(err, "give --data-dir")
 	}
-	if err := openDataDir(c.dataDir); err != nil {
+	if err := openDataDir(c.dataDir, false); err != nil {
 		return nil, nil, err
+	}
+	if _, err := os.Lstat(c.keyFile); err != nil {
+		fmt.Fprintf(e.stderr, "no point has used %s yet: if yours has another data directory, give it with --data-dir\n", c.dataDir)
 	}
 	tokens, err := access.OpenTokens(filepath.Join(c.dataDir, tokensDir))
 	if err != nil {
@@ -111,7 +115,7 @@ the credential then, so it needs --peer).`,
 }
 
 func (f *tokenFlags) issue(e *env, now time.Time, tok access.Token) error {
-	tokens, _, err := f.open()
+	tokens, _, err := f.open(e)
 	if err != nil {
 		return err
 	}
@@ -137,7 +141,7 @@ func newTokenRevokeCmd(e *env) *cobra.Command {
 		Short: "Forget a token; a point that runs refuses it within a second",
 		Args:  exactArgs("ID"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			tokens, _, err := f.open()
+			tokens, _, err := f.open(e)
 			if err != nil {
 				return err
 			}
@@ -191,7 +195,7 @@ func newTokenListCmd(e *env) *cobra.Command {
 		Short:   "List tokens: ID, scopes, bytes used of the quota, expiry, note",
 		Args:    exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
-			tokens, usage, err := f.open()
+			tokens, usage, err := f.open(e)
 			if err != nil {
 				return err
 			}
