@@ -11,12 +11,14 @@ fi
 TARGETS=${TARGETS:-linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 freebsd/amd64}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+COMMIT=$(git rev-parse HEAD)
 VERSION=${VERSION:-$(git describe --tags --always)}
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 GOMODCACHE=$(go env GOMODCACHE)
 export VERSION SOURCE_DATE_EPOCH TARGETS GOMODCACHE
 for n in one two-with-a-longer-name; do
 	git clone -q --no-hardlinks . "$work/$n"
+	git -C "$work/$n" checkout -q "$COMMIT"
 	(cd "$work/$n" && GOCACHE="$work/cache-$n" DIST="$work/dist-$n" packaging/release.sh > /dev/null)
 	rm -rf "$work/cache-$n"
 done
