@@ -58,6 +58,9 @@ function fit(u, plot) {
 
 const least = 30; // seconds: a page opened just now shows no empty past
 
+// cut says whether a time's label would not fit at the right end.
+const cut = (u, t) => u.valToPos(t, "x") > u.over.clientWidth - 18;
+
 // lines is a chart of one number or more over time.
 export function lines(grid, spec) {
   const { fig, plot, values } = figure(grid, spec);
@@ -73,7 +76,7 @@ export function lines(grid, spec) {
       y: { range: (_, __, max) => [0, Math.max(spec.least || 4, max * 1.15)] },
     },
     axes: [
-      axis({ values: (_, ticks) => ticks.map((t) => format.clock(t).slice(0, span > 300 ? 5 : 8)), space: span > 300 ? 60 : 80, size: 26 }),
+      axis({ values: (u, ticks) => ticks.map((t) => (cut(u, t) ? "" : format.clock(t).slice(0, span > 300 ? 5 : 8))), space: span > 300 ? 60 : 80, size: 26 }),
       axis({ values: (_, ticks) => ticks.map(spec.axis || format.count), size: spec.wide || 44, space: 34, incrs: steps }),
     ],
     series: [{}, ...spec.series.map((s) => ({
