@@ -114,10 +114,14 @@ func (h *hub) run(ctx context.Context) {
 
 func (h *hub) tick() {
 	h.last = h.snapshot()
-	if len(h.history) == historyLen {
+	s := sampleOf(&h.last)
+	switch n := len(h.history); {
+	case n > 0 && s[0] < h.history[n-1][0]: // the clock was set back: charts go one way
+		h.history = h.history[:0]
+	case n == historyLen:
 		h.history = append(h.history[:0], h.history[1:]...)
 	}
-	h.history = append(h.history, sampleOf(&h.last))
+	h.history = append(h.history, s)
 	if len(h.subs) == 0 {
 		return
 	}

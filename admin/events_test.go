@@ -158,33 +158,52 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// pastOf returns the history that a reader gets after d.
+func pastOf(t *testing.T, cfg admin.Config, d time.Duration) (h history) {
+	s := newServer(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.RunHub(ctx) })
+	time.Sleep(d)
+	w := httptest.NewRecorder()
+	reqCtx, stop := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer stop()
+	s.Handler().ServeHTTP(flusher{w}, httptest.NewRequestWithContext(reqCtx, "GET", "http://localhost/api/events", nil))
+	cancel()
+	wg.Wait()
+	st := stream{scan: bufio.NewScanner(w.Body)}
+	st.scan.Buffer(nil, 256<<10)
+	_, data := st.next()
+	if err := json.Unmarshal(data, &h); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 // The charts' past is bounded.
 func TestHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, admin.Config{})
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { s.RunHub(ctx) })
-		time.Sleep(2 * admin.HistoryLen * time.Second)
-		w := httptest.NewRecorder()
-		reqCtx, stop := context.WithTimeout(ctx, 500*time.Millisecond)
-		defer stop()
-		s.Handler().ServeHTTP(flusher{w}, httptest.NewRequestWithContext(reqCtx, "GET", "http://localhost/api/events", nil))
-		st := stream{scan: bufio.NewScanner(w.Body)}
-		st.scan.Buffer(nil, 1<<20)
-		_, data := st.next()
-		var h history
-		if err := json.Unmarshal(data, &h); err != nil {
-			t.Fatal(err)
-		}
+		h := pastOf(t, admin.Config{}, 2*admin.HistoryLen*time.Second)
 		if len(h.Rows) != admin.HistoryLen || len(h.Columns) != len(admin.Columns) {
 			t.Errorf("%d rows of %d", len(h.Rows), len(h.Columns))
 		}
-		if len(data) > 256<<10 {
-			t.Errorf("%d bytes", len(data))
+	})
+}
+
+// A clock that is set back begins a new past.
+func TestHistoryClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		h := pastOf(t, admin.Config{Snapshot: func() admin.Snapshot {
+			now := time.Now()
+			if now.Sub(begun) >= 60*time.Second {
+				now = now.Add(-24 * time.Hour)
+			}
+			return admin.Snapshot{Time: now}
+		}}, 65*time.Second+time.Second/2)
+		if len(h.Rows) != 6 {
+			t.Errorf("%d rows", len(h.Rows))
 		}
-		cancel()
-		wg.Wait()
 	})
 }
 

@@ -36,7 +36,9 @@ function sample(s) {
 function append(s) {
   const v = sample(s);
   const t = history.time;
-  if (t.length && v.time <= t[t.length - 1]) return; // the first status repeats the last sample
+  const last = t[t.length - 1];
+  if (v.time === last) return; // the first status repeats the last sample
+  if (v.time < last) for (const c of columns) history[c].length = 0; // the point's clock was set back
   for (const c of columns) {
     history[c].push(v[c] ?? 0);
     if (history[c].length > keep) history[c].shift();
