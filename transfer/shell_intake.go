@@ -98,7 +98,7 @@ type intake struct {
 
 // takeFiles reads all that is wanted and returns when it is on disk.
 func (r *receiver) takeFiles() error {
-	in := &intake{r: r, pool: make(pool, 2*depth), sem: make(chan struct{}, finishers), dirs: map[string]bool{}}
+	in := &intake{r: r, pool: make(pool, 3*depth), sem: make(chan struct{}, finishers), dirs: map[string]bool{}}
 	raw, hashed := make(chan item, depth), make(chan item, depth)
 	written := make(chan struct{})
 	go hashItems(raw, hashed)

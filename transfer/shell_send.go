@@ -277,7 +277,7 @@ func (t *sender) answerOne(q wire.Span) error {
 // sendFiles sends what is planned.
 func (t *sender) sendFiles() error {
 	t.start()
-	files := &outlet{t: t, pool: make(pool, 2*depth), stop: make(chan struct{})}
+	files := &outlet{t: t, pool: make(pool, 3*depth), stop: make(chan struct{})}
 	raw, hashed := make(chan item, depth), make(chan item, depth)
 	var readErr error
 	go func() {

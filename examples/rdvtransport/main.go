@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -52,7 +53,7 @@ func run(ctx context.Context, point, tokenFile, to string, in io.Reader, out io.
 		if err != nil {
 			return err
 		}
-		token = string(b)
+		token = strings.TrimSpace(string(b))
 	}
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
