@@ -87,7 +87,6 @@ func TestIdleMemory(t *testing.T) {
 		chat(t, x, y)
 		links = append(links, x, y)
 	}
-	time.Sleep(11 * time.Second) // the hunts for more paths are over
 	each := (live() - before) / (2 * n)
 	server1 := uint64(26 << 10) // the relay's part of a pair is in this process, too
 	t.Logf("a connection of TLS costs %d bytes, an end of a link with two paths %d, with half of the server's pair", plain, each)

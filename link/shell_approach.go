@@ -1,10 +1,12 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +33,10 @@ const (
 
 	// exorcise is how long it may take to take one's own ghost out of a lobby.
 	exorcise = 2 * time.Second
+
+	// firstPatience is how long the first handshake may take where the peer may
+	// be met by its ghost; it doubles up to secureTimeout, for slow networks.
+	firstPatience = 3 * time.Second
 
 	// meetFor bounds an attempt at a direct path: the peer was told on the
 	// path that is there, and comes at once or not at all.
@@ -94,7 +100,23 @@ func (a *approach) run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return summary(errs)
+}
+
+// summary is the errors of all servers in one line; those of servers that were
+// only called off are left out, if there are others.
+func summary(errs []error) error {
+	var all error
+	for _, err := range slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return errors.Is(err, context.Canceled) }) {
+		switch {
+		case err == nil:
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+	}
+	return cmp.Or(all, cmp.Or(errs...))
 }
 
 func cancelAll(cancels []context.CancelFunc) {
@@ -105,7 +127,10 @@ func cancelAll(cancels []context.CancelFunc) {
 
 // visit meets the peer at one server, again and again.
 func (a *approach) visit(ctx context.Context, server string, settled func()) error {
-	pause := firstPause
+	pause, patience := firstPause, secureTimeout
+	if a.own {
+		patience = firstPatience
+	}
 	var last error
 	reached := a.stubborn && a.own
 	for {
@@ -113,12 +138,12 @@ func (a *approach) visit(ctx context.Context, server string, settled func()) err
 		if err == nil {
 			reached = true
 			var got bool
-			if got, err = a.gather(ctx, enc, settled); got {
+			if got, err = a.gather(ctx, enc, patience, settled); got {
 				return nil
 			}
 		}
 		if ctx.Err() != nil {
-			return errors.Join(last, context.Cause(ctx))
+			return cmp.Or(last, context.Cause(ctx))
 		}
 		a.e.log.DebugContext(ctx, "no path yet", "server", server, "err", err)
 		last = err
@@ -129,7 +154,7 @@ func (a *approach) visit(ctx context.Context, server string, settled func()) err
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, lastPause)
+		pause, patience = min(2*pause, lastPause), min(2*patience, secureTimeout)
 	}
 }
 
@@ -202,10 +227,10 @@ func (a *approach) exorcise(ctx context.Context, server string) {
 
 // gather secures the connections of an encounter and delivers them. It reports
 // whether one was of use.
-func (a *approach) gather(ctx context.Context, enc *rdv.Encounter, settled func()) (got bool, err error) {
+func (a *approach) gather(ctx context.Context, enc *rdv.Encounter, patience time.Duration, settled func()) (got bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := &gathering{a: a, settled: settled, cancel: cancel}
+	g := &gathering{a: a, enc: enc, patience: patience, settled: settled, cancel: cancel}
 	defer context.AfterFunc(ctx, func() {
 		enc.Close() //nolint:errcheck // always nil
 	})()
@@ -237,10 +262,12 @@ func (a *approach) gather(ctx context.Context, enc *rdv.Encounter, settled func(
 
 // A gathering is what comes of one encounter.
 type gathering struct {
-	a       *approach
-	settled func()
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	a        *approach
+	enc      *rdv.Encounter
+	patience time.Duration // with the handshakes
+	settled  func()
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
 
 	mu      sync.Mutex
 	got     bool
@@ -256,7 +283,7 @@ func (g *gathering) direct() bool {
 
 // take makes a path of one connection and delivers it.
 func (g *gathering) take(ctx context.Context, c *rdv.Conn) {
-	p, err := g.a.path(ctx, c)
+	p, err := g.a.path(ctx, c, g.patience)
 	if err == nil {
 		// First, as the others are not worth a deliverance any more.
 		g.mu.Lock()
@@ -268,6 +295,9 @@ func (g *gathering) take(ctx context.Context, c *rdv.Conn) {
 			g.mu.Lock()
 			g.got = true
 			g.mu.Unlock()
+			if kind == Direct {
+				g.enc.Close() //nolint:errcheck // always nil; one direct path is enough
+			}
 			return
 		}
 		err = fmt.Errorf("link: %v path was of no use", kind)
@@ -292,7 +322,11 @@ func (g *gathering) failed(ctx context.Context, relay bool, err error) {
 	case errors.Is(err, ErrIdentity) && relay && g.a.dialer:
 		g.cancel()
 	case relay && !g.a.dialer:
-		time.AfterFunc(orphanPause, func() {
+		pause := orphanPause
+		if errors.Is(err, errMute) {
+			pause = 0 // the direct connections had that time as well
+		}
+		time.AfterFunc(pause, func() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			if !g.got {
@@ -304,8 +338,8 @@ func (g *gathering) failed(ctx context.Context, relay bool, err error) {
 
 // path secures a connection. The acceptor reads the HELLO, too: only then it
 // knows what the path is for.
-func (a *approach) path(ctx context.Context, c *rdv.Conn) (*path, error) {
-	p, err := a.e.secure(ctx, c, a.dialer, a.remote)
+func (a *approach) path(ctx context.Context, c *rdv.Conn, patience time.Duration) (*path, error) {
+	p, err := a.e.secure(ctx, c, a.dialer, a.remote, patience)
 	if err != nil || a.dialer {
 		return p, err
 	}

@@ -264,7 +264,7 @@ func (e *Endpoint) open(ctx context.Context, dialer bool, remote peer.ID, m Meet
 		default:
 		}
 		if stop(); ctx.Err() != nil && !errors.Is(err, ErrIdentity) {
-			err = fmt.Errorf("link: %w", errors.Join(context.Cause(ctx), err))
+			err = fmt.Errorf("link: %w: %w", context.Cause(ctx), err)
 		}
 		if e.ctx.Err() != nil {
 			err = fmt.Errorf("link: endpoint is closed: %w", io.ErrClosedPipe)

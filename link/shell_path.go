@@ -91,10 +91,13 @@ type control struct {
 
 func (c *control) empty() bool { return *c == control{} }
 
+// errMute is what a handshake ends with that the peer takes no part in.
+var errMute = errors.New("the peer is silent")
+
 // secure makes a path of a connection: the handshake of TLS 1.3, with remote
-// pinned unless it is empty. It owns raw.
-func (e *Endpoint) secure(ctx context.Context, raw *rdv.Conn, dialer bool, remote peer.ID) (*path, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, secureTimeout, errors.New("the peer is silent"))
+// pinned unless it is empty, within some time. It owns raw.
+func (e *Endpoint) secure(ctx context.Context, raw *rdv.Conn, dialer bool, remote peer.ID, patience time.Duration) (*path, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errMute)
 	defer cancel()
 	p := &path{kind: Direct, addr: rdv.AddrPortFrom(raw.RemoteAddr())}
 	if raw.IsRelay {

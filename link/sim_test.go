@@ -371,8 +371,8 @@ func TestSimulation(t *testing.T) {
 	runs := 1000
 	var sum Stats
 	if testing.Short() || raceEnabled {
-		runs = 200
-		t.Log("200 places of 1000: the race detector takes ten times as long, and -short asks for less")
+		runs = 100
+		t.Log("100 places of 1000: the race detector takes ten times as long, and -short asks for less")
 	}
 	for i := range runs {
 		synctest.Test(t, func(t *testing.T) {
