@@ -303,6 +303,27 @@ func TestSharedLobbyDirectoryAway(t *testing.T) {
 	a.wantStatus(101)
 }
 
+// Clients that come and go while the directory is slow leave nothing behind.
+func TestSharedLobbyChurn(t *testing.T) {
+	b := newBoard()
+	p := b.join(t, &rdv.Server{MaxWaitingPerSource: -1})
+	b.mu.Lock() // it does not answer
+	for i := range 2000 {
+		c := p.dial().ask(rdv.ACCEPT, fmt.Sprint("t", i))
+		if i%100 == 0 {
+			p.waiting(1)
+		}
+		_ = c.Close()
+	}
+	p.waiting(0)
+	n := p.srv.Pending()
+	b.mu.Unlock()
+	if n > 1100 {
+		t.Errorf("%d clients that are gone are remembered", n)
+	}
+	b.claimed(p, 0)
+}
+
 // A directory that forgets is told again.
 func TestSharedLobbyDirectoryForgets(t *testing.T) {
 	b := newBoard()
@@ -340,10 +361,7 @@ func TestSharedLobbyOverPrefix(t *testing.T) {
 func TestSharedLobbyCrowd(t *testing.T) {
 	b := newBoard()
 	ps := b.points(t, 3)
-	pairs := 300
-	if testing.Short() {
-		pairs = 60
-	}
+	const pairs = 60
 	var wg sync.WaitGroup
 	for i := range pairs {
 		token := fmt.Sprintf("t%d", i)
