@@ -100,7 +100,7 @@ func TestPointKilled(t *testing.T) {
 	var killing, gone atomic.Bool
 	var before, after, caught atomic.Int64
 	var took times
-	reached := make(chan struct{})
+	reached, dead := make(chan struct{}), make(chan struct{})
 	once := func(token string) error {
 		x, y, err := pair(all, "127.0.0.1", token)
 		if err != nil {
@@ -116,6 +116,7 @@ func TestPointKilled(t *testing.T) {
 				err := once(token)
 				if err != nil && killing.Load() && !whole {
 					caught.Add(1)
+					<-dead // or it may be caught again
 					err = once(token + "-again")
 				}
 				if took.add(begun, err); err != nil {
@@ -138,6 +139,7 @@ func TestPointKilled(t *testing.T) {
 	killing.Store(true)
 	ds[0].signal(syscall.SIGKILL)
 	gone.Store(true)
+	close(dead)
 	wg.Wait()
 	for i, c := range cs[1:] {
 		if ok, err := c.has(t.Context(), "points/0", cs[0]); !ok || err != nil {
