@@ -449,6 +449,22 @@ func TestHandOverBound(t *testing.T) {
 	_ = slices.Concat(as, ds)[0].Close()
 }
 
+// A server that drains sends away who waits, at another server as well.
+func TestSharedLobbyDrain(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 2)
+	old := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	again := ps[1].dial().ask(rdv.ACCEPT, "t") // waits at the first server
+	old.wantStatus(409)
+	ps[0].waiting(1)
+	if err := ps[1].srv.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	again.wantStatus(503)
+	ps[0].waiting(0)
+}
+
 // A server that is shut down lets go of what it carries.
 func TestSharedLobbyShutdown(t *testing.T) {
 	b := newBoard()

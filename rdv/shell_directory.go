@@ -75,8 +75,11 @@ const (
 )
 
 // sharing is what a server has that shares its lobby. The server's mu guards
-// all but the first four.
+// all but the first six.
 type sharing struct {
+	open  context.Context // ends when the lobby is closed, before the pairs are
+	close context.CancelFunc
+
 	pin     *pin
 	wake    chan struct{} // there is something to do
 	taking  chan struct{} // holds an element for each client that is being taken over
@@ -102,6 +105,7 @@ func (s *Server) startSharing() {
 		s.Directory = nil
 		return
 	}
+	s.shared.open, s.shared.close = context.WithCancel(s.ctx)
 	s.shared.pin = pin
 	s.shared.wake = make(chan struct{}, 1)
 	s.shared.taking = make(chan struct{}, maxTaking)

@@ -267,8 +267,7 @@ func introduceTo(ctx context.Context, x *tls.Conn, frame []byte) (byte, error) {
 // has something to say: until then the client waits, and must neither leave
 // nor speak unnoticed.
 func (s *Server) ferry(c *client, x *tls.Conn) (handOverOutcome, error) {
-	stop := context.AfterFunc(s.ctx, func() { _ = x.NetConn().Close() })
-	defer stop()
+	stop := context.AfterFunc(s.shared.open, func() { _ = x.NetConn().Close() })
 	var settled atomic.Bool
 	var early, gone bool
 	watch := watchByRead(c, func(_ *client, spoke bool) {
@@ -281,6 +280,7 @@ func (s *Server) ferry(c *client, x *tls.Conn) (handOverOutcome, error) {
 	n, err := x.Read(first)
 	settled.Store(true)
 	watch.end(&c.conn)
+	stop()
 	switch {
 	case gone:
 		s.stats.gone.Add(1)
@@ -292,7 +292,7 @@ func (s *Server) ferry(c *client, x *tls.Conn) (handOverOutcome, error) {
 		s.stats.answered(http.StatusBadRequest)
 		refuseEarly(c.conn.Conn, reasonEarly)
 		return handOverTaken, nil
-	case n == 0 && s.ctx.Err() != nil:
+	case n == 0 && s.shared.open.Err() != nil:
 		_ = x.NetConn().Close()
 		s.answer(c, http.StatusServiceUnavailable, reasonClosed)
 		return handOverTaken, nil
