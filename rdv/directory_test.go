@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/muster-p2p/muster/rdv"
 )
 
@@ -196,6 +198,47 @@ func TestSharedLobbyRelaysAll(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// What servers do for each other is counted, where there is a directory.
+func TestSharedLobbyMetrics(t *testing.T) {
+	b := newBoard()
+	reg := prometheus.NewPedanticRegistry()
+	ps := []*point{b.join(t, &rdv.Server{}), b.join(t, &rdv.Server{Registerer: reg})}
+	a := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	d := ps[1].dial().ask(rdv.DIAL, "t")
+	d.wantStatus(101)
+	a.wantStatus(101)
+	d.send("CONTINUE\nhello")
+	a.want("CONTINUE\nhello")
+	_, _ = d.Close(), a.Close()
+	ps[1].eventually(func() bool { return ps[1].srv.Stats().HandOvers["taken"] == 1 }, "taken")
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"muster_rdv_handovers_total taken": 1, "muster_rdv_handovers_total failed": 0, "muster_rdv_handed_over": 0,
+		"muster_rdv_directory_up": 1, "muster_rdv_directory_errors_total": 0,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
+		}
+	}
+	if n := got["muster_rdv_handover_bytes_total"]; n < float64(len("CONTINUE\nhello")) {
+		t.Errorf("%v bytes carried", n)
+	}
 }
 
 // A pair that connected directly is done at once, on both servers, even if its
