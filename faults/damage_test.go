@@ -82,11 +82,20 @@ func TestBadKey(t *testing.T) {
 	if err != nil || len(keys) == 0 {
 		t.Fatalf("no key in %s, %v", d.dir, err)
 	}
-	good, err := os.ReadFile(keys[0])
+	var said []string
+	for _, key := range keys {
+		said = append(said, badKey(t, d, key)...)
+	}
+	verdict(t, "%d keys, each corrupted, cut short, empty, readable by others: refused with %q", len(keys), said)
+}
+
+// badKey does to one key what can be done to it, and returns what is said.
+func badKey(t *testing.T, d *daemon, key string) (said []string) {
+	t.Helper()
+	good, err := os.ReadFile(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said []string
 	refuses := func(what string, code int) {
 		t.Helper()
 		d, ok := launch(t, setup{dir: d.dir})
@@ -97,7 +106,11 @@ func TestBadKey(t *testing.T) {
 		case !errors.As(d.exitErr, &exit) || exit.ExitCode() != code || strings.Contains(d.output(), "panic"):
 			t.Errorf("%s: %v, want exit code %d\n%s", what, d.exitErr, code, d.output())
 		}
-		said = append(said, what+": "+firstLine(d.output()))
+		if line := firstLine(d.output()); !strings.Contains(line, filepath.Base(key)) {
+			t.Errorf("%s: %q does not name the file", what, line)
+		} else {
+			said = append(said, line[strings.Index(line, filepath.Base(key)):])
+		}
 	}
 	bad := append([]byte{}, good...)
 	for i := range bad {
@@ -105,7 +118,7 @@ func TestBadKey(t *testing.T) {
 	}
 	write := func(b []byte, mode os.FileMode) {
 		t.Helper()
-		if err := errors.Join(os.WriteFile(keys[0], b, mode), os.Chmod(keys[0], mode)); err != nil {
+		if err := errors.Join(os.WriteFile(key, b, mode), os.Chmod(key, mode)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,7 +136,7 @@ func TestBadKey(t *testing.T) {
 		t.Error("another identity")
 	}
 	again.stop()
-	verdict(t, "%s", strings.Join(said, "; "))
+	return said
 }
 
 // TestClock steps the clock of a running daemon by a day, back and forth, and

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/muster-p2p/muster/rdv"
 )
 
@@ -198,6 +200,47 @@ func TestSharedLobbyRelaysAll(t *testing.T) {
 	wg.Wait()
 }
 
+// What servers do for each other is counted, where there is a directory.
+func TestSharedLobbyMetrics(t *testing.T) {
+	b := newBoard()
+	reg := prometheus.NewPedanticRegistry()
+	ps := []*point{b.join(t, &rdv.Server{}), b.join(t, &rdv.Server{Registerer: reg})}
+	a := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	d := ps[1].dial().ask(rdv.DIAL, "t")
+	d.wantStatus(101)
+	a.wantStatus(101)
+	d.send("CONTINUE\nhello")
+	a.want("CONTINUE\nhello")
+	_, _ = d.Close(), a.Close()
+	ps[1].eventually(func() bool { return ps[1].srv.Stats().HandOvers["taken"] == 1 }, "taken")
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"muster_rdv_handovers_total taken": 1, "muster_rdv_handovers_total failed": 0, "muster_rdv_handed_over": 0,
+		"muster_rdv_directory_up": 1, "muster_rdv_directory_errors_total": 0,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
+		}
+	}
+	if n := got["muster_rdv_handover_bytes_total"]; n < float64(len("CONTINUE\nhello")) {
+		t.Errorf("%v bytes carried", n)
+	}
+}
+
 // A pair that connected directly is done at once, on both servers, even if its
 // clients do not close.
 func TestSharedLobbyDirect(t *testing.T) {
@@ -303,6 +346,27 @@ func TestSharedLobbyDirectoryAway(t *testing.T) {
 	a.wantStatus(101)
 }
 
+// Clients that come and go while the directory is slow leave nothing behind.
+func TestSharedLobbyChurn(t *testing.T) {
+	b := newBoard()
+	p := b.join(t, &rdv.Server{MaxWaitingPerSource: -1})
+	b.mu.Lock() // it does not answer
+	for i := range 2000 {
+		c := p.dial().ask(rdv.ACCEPT, fmt.Sprint("t", i))
+		if i%100 == 0 {
+			p.waiting(1)
+		}
+		_ = c.Close()
+	}
+	p.waiting(0)
+	n := p.srv.Pending()
+	b.mu.Unlock()
+	if n > 1100 {
+		t.Errorf("%d clients that are gone are remembered", n)
+	}
+	b.claimed(p, 0)
+}
+
 // A directory that forgets is told again.
 func TestSharedLobbyDirectoryForgets(t *testing.T) {
 	b := newBoard()
@@ -340,10 +404,7 @@ func TestSharedLobbyOverPrefix(t *testing.T) {
 func TestSharedLobbyCrowd(t *testing.T) {
 	b := newBoard()
 	ps := b.points(t, 3)
-	pairs := 300
-	if testing.Short() {
-		pairs = 60
-	}
+	const pairs = 60
 	var wg sync.WaitGroup
 	for i := range pairs {
 		token := fmt.Sprintf("t%d", i)
@@ -429,6 +490,22 @@ func TestHandOverBound(t *testing.T) {
 	}
 	ds[1].wantStatus(503)
 	_ = slices.Concat(as, ds)[0].Close()
+}
+
+// A server that drains sends away who waits, at another server as well.
+func TestSharedLobbyDrain(t *testing.T) {
+	b := newBoard()
+	ps := b.points(t, 2)
+	old := ps[0].dial().ask(rdv.ACCEPT, "t")
+	b.claimed(ps[0], 1)
+	again := ps[1].dial().ask(rdv.ACCEPT, "t") // waits at the first server
+	old.wantStatus(409)
+	ps[0].waiting(1)
+	if err := ps[1].srv.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	again.wantStatus(503)
+	ps[0].waiting(0)
 }
 
 // A server that is shut down lets go of what it carries.

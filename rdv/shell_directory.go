@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -74,11 +75,15 @@ const (
 )
 
 // sharing is what a server has that shares its lobby. The server's mu guards
-// all but the first three.
+// all but the first six.
 type sharing struct {
-	pin    *pin
-	wake   chan struct{} // there is something to do
-	taking chan struct{} // holds an element for each hand-over that begins here
+	open  context.Context // ends when the lobby is closed, before the pairs are
+	close context.CancelFunc
+
+	pin     *pin
+	wake    chan struct{} // there is something to do
+	taking  chan struct{} // holds an element for each client that is being taken over
+	handing chan struct{} // and one for each that is being handed over
 
 	pending []*client // whose claim has not been asked for
 	ended   []Claim   // to be released
@@ -100,9 +105,11 @@ func (s *Server) startSharing() {
 		s.Directory = nil
 		return
 	}
+	s.shared.open, s.shared.close = context.WithCancel(s.ctx)
 	s.shared.pin = pin
 	s.shared.wake = make(chan struct{}, 1)
 	s.shared.taking = make(chan struct{}, maxTaking)
+	s.shared.handing = make(chan struct{}, maxHanding)
 	s.wg.Go(s.share)
 }
 
@@ -127,11 +134,19 @@ func (s *Server) claimLocked(c *client, pause time.Duration) {
 }
 
 func (s *Server) pendLocked(c *client) {
+	sh := &s.shared
+	if len(sh.pending) > 2*len(s.lobby.seats)+directoryBatch {
+		// The directory is slow, and many have left since they came.
+		sh.pending = slices.DeleteFunc(sh.pending, func(c *client) bool {
+			c.queued = s.lobby.seats[c.seat.token] == &c.seat
+			return !c.queued
+		})
+	}
 	if !c.queued { // a batch must not name a token twice
 		c.queued = true
-		s.shared.pending = append(s.shared.pending, c)
+		sh.pending = append(sh.pending, c)
 	}
-	s.shared.rouse()
+	sh.rouse()
 }
 
 func (sh *sharing) rouse() {

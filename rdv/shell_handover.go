@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -19,13 +20,18 @@ import (
 
 const (
 	// DefaultMaxHandOvers is how many clients may be with other servers at a
-	// time: two descriptors each, as a pair has.
-	DefaultMaxHandOvers = 4096
+	// time: two descriptors and some 30 KiB each.
+	DefaultMaxHandOvers = 2048
 
-	// handOverTimeout bounds a hand-over up to the other server's answer. It
-	// takes four round trips between two servers; a client whose server
-	// vanished without a word waits that long.
+	// handOverTimeout bounds a hand-over until the other server has been told
+	// of the client, which takes three round trips. A client whose server
+	// vanished without a word waits twice that long.
 	handOverTimeout = 3 * time.Second
+
+	// maxHanding is how many hand-overs begin at a time. A handshake is a
+	// millisecond of work for each of two servers: with hundreds at once, as
+	// after a point was restarted, none would be done in time.
+	maxHanding = 32
 
 	// swiftTries is how often a client is passed on without a pause. Two
 	// servers that refer to each other have a reason: a peer that has just
@@ -108,30 +114,58 @@ func pauseOf(tries int) time.Duration {
 
 // pass does what handOver does, without the return into the lobby.
 func (s *Server) pass(c *client, to string) (handOverOutcome, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, handOverTimeout)
-	defer cancel()
-	frame, err := c.frame()
-	if err != nil {
-		return handOverBusy, err
-	}
-	x, err := s.dialPoint(ctx, to)
-	switch {
-	case errors.Is(err, errBusy):
-		return handOverBusy, err
-	case err != nil:
-		return handOverFailed, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = x.NetConn().Close() })
-	verdict, err := introduceTo(ctx, x, frame)
-	stop()
-	if err != nil || verdict != wire.HandOverTaken {
-		_ = x.Close()
-		if err == nil && verdict == wire.HandOverNobody {
-			return handOverNobody, nil
+	x, outcome, err := s.offer(c, to)
+	if outcome != handOverTaken {
+		// A server that is slow is not gone: it is asked once more.
+		if slow := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded); slow && c.tries == 0 {
+			outcome = handOverBusy
 		}
-		return handOverFailed, err
+		return outcome, err
 	}
 	return s.ferry(c, x)
+}
+
+// offer asks a server to take a client. With handOverTaken it has, and the
+// connection is the client's.
+func (s *Server) offer(c *client, to string) (*tls.Conn, handOverOutcome, error) {
+	frame, err := c.frame()
+	if err != nil {
+		return nil, handOverBusy, err
+	}
+	x, err := s.reach(to)
+	switch {
+	case errors.Is(err, errBusy):
+		return nil, handOverBusy, err
+	case err != nil:
+		return nil, handOverFailed, err
+	}
+	verdict, err := introduceTo(s.ctx, x, frame)
+	switch {
+	case err != nil:
+		_ = x.Close()
+		return nil, handOverFailed, err
+	case verdict == wire.HandOverTaken:
+		return x, handOverTaken, nil
+	case verdict == wire.HandOverNobody:
+		_ = x.Close()
+		return nil, handOverNobody, nil
+	default:
+		_ = x.Close()
+		return nil, handOverFailed, fmt.Errorf("rdv: point answered %q", verdict)
+	}
+}
+
+// reach connects to another server, when it is its turn.
+func (s *Server) reach(to string) (*tls.Conn, error) {
+	select {
+	case s.shared.handing <- struct{}{}:
+		defer func() { <-s.shared.handing }()
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, handOverTimeout)
+	defer cancel()
+	return s.dialPoint(ctx, to)
 }
 
 // frame is the client as another server is told of it.
@@ -209,10 +243,14 @@ func (s *Server) knock(ctx context.Context, conn net.Conn, u *url.URL) (*tls.Con
 	return x, nil
 }
 
-// introduceTo sends a client's description, and returns what is said to it.
+// introduceTo sends a client's description, and returns what is said to it. The
+// other server acts on it before it answers: who gave up early would have left
+// the peer there with nobody. So the answer is waited for as long as the
+// connection stands.
 func introduceTo(ctx context.Context, x *tls.Conn, frame []byte) (byte, error) {
-	deadline, _ := ctx.Deadline()
-	if err := x.SetDeadline(deadline); err != nil {
+	stop := context.AfterFunc(ctx, func() { _ = x.NetConn().Close() })
+	defer stop()
+	if err := x.SetDeadline(time.Now().Add(deadTimeout)); err != nil {
 		return 0, err
 	}
 	if _, err := x.Write(frame); err != nil {
@@ -229,8 +267,7 @@ func introduceTo(ctx context.Context, x *tls.Conn, frame []byte) (byte, error) {
 // has something to say: until then the client waits, and must neither leave
 // nor speak unnoticed.
 func (s *Server) ferry(c *client, x *tls.Conn) (handOverOutcome, error) {
-	stop := context.AfterFunc(s.ctx, func() { _ = x.NetConn().Close() })
-	defer stop()
+	stop := context.AfterFunc(s.shared.open, func() { _ = x.NetConn().Close() })
 	var settled atomic.Bool
 	var early, gone bool
 	watch := watchByRead(c, func(_ *client, spoke bool) {
@@ -243,6 +280,7 @@ func (s *Server) ferry(c *client, x *tls.Conn) (handOverOutcome, error) {
 	n, err := x.Read(first)
 	settled.Store(true)
 	watch.end(&c.conn)
+	stop()
 	switch {
 	case gone:
 		s.stats.gone.Add(1)
@@ -254,7 +292,7 @@ func (s *Server) ferry(c *client, x *tls.Conn) (handOverOutcome, error) {
 		s.stats.answered(http.StatusBadRequest)
 		refuseEarly(c.conn.Conn, reasonEarly)
 		return handOverTaken, nil
-	case n == 0 && s.ctx.Err() != nil:
+	case n == 0 && s.shared.open.Err() != nil:
 		_ = x.NetConn().Close()
 		s.answer(c, http.StatusServiceUnavailable, reasonClosed)
 		return handOverTaken, nil

@@ -218,6 +218,9 @@ func (s *Server) rouse() {
 func (s *Server) evict() {
 	s.mu.Lock()
 	s.closed = true
+	if s.shared.close != nil {
+		s.shared.close()
+	}
 	var out []*client
 	for seat := s.lobby.first; seat != nil; seat = s.lobby.first {
 		s.lobby.leave(seat)

@@ -23,6 +23,7 @@ var (
 	descBytes   = prometheus.NewDesc("muster_rdv_relay_bytes_total", "Bytes relayed, both directions.", nil, nil)
 	descOut     = prometheus.NewDesc("muster_rdv_handed_over", "Clients that are with other servers of the lobby.", nil, nil)
 	descHands   = prometheus.NewDesc("muster_rdv_handovers_total", "Clients passed on to other servers of the lobby, and taken from them, by outcome.", []string{"outcome"}, nil)
+	descCarried = prometheus.NewDesc("muster_rdv_handover_bytes_total", "Bytes carried between clients and other servers of the lobby, both directions.", nil, nil)
 	descDir     = prometheus.NewDesc("muster_rdv_directory_up", "Whether the last call of the lobby's directory succeeded.", nil, nil)
 	descDirErrs = prometheus.NewDesc("muster_rdv_directory_errors_total", "Calls of the lobby's directory that failed.", nil, nil)
 	descPanics  = prometheus.NewDesc("muster_rdv_panics_total", "Handlers that panicked.", nil, nil)
@@ -31,7 +32,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReqs, descWaiting, descPairs, descClients, descRefused, descPicks, descEnded, descRelays, descBytes, descPanics,
-		descOut, descHands, descDir, descDirErrs,
+		descOut, descHands, descCarried, descDir, descDirErrs,
 	} {
 		ch <- d
 	}
@@ -83,6 +84,7 @@ func (c collector) collectSharing(st ServerStats, gauge func(*prometheus.Desc, i
 	}
 	gauge(descDir, up)
 	gauge(descOut, int64(st.HandedOver))
+	count(descCarried, c.s.carrier.Stats().Bytes)
 	count(descDirErrs, st.DirectoryErrors)
 	for outcome, n := range st.HandOvers {
 		count(descHands, n, outcome)

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	mrand "math/rand/v2"
 	"net/url"
 	"sync"
 	"time"
@@ -69,6 +70,7 @@ type Config struct {
 type Directory struct {
 	cfg    Config
 	conn   *pgx.ConnConfig
+	point  int64 // names this server while it runs
 	secret [32]byte
 
 	mu     sync.Mutex // one call at a time; guards the following
@@ -83,8 +85,15 @@ type Directory struct {
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// ErrClosed is returned after Close.
-var ErrClosed = errors.New("pglobby: closed")
+var (
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("pglobby: closed")
+
+	// ErrSameURL is returned by Claim if another point that runs has the same
+	// hand-over URL, such as an address that two networks have: none of the two
+	// could be reached by the other, and their peers would miss each other.
+	ErrSameURL = errors.New("pglobby: another point has the same hand-over URL")
+)
 
 // Open connects to the database, brings the tables up to date, and drops what
 // an earlier run of this server has claimed. It fails if the database cannot be
@@ -104,7 +113,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil { // the parser leaves the password out of its errors
 		return nil, fmt.Errorf("pglobby: %w", err)
 	}
-	d := &Directory{cfg: cfg, conn: conn}
+	d := &Directory{cfg: cfg, conn: conn, point: mrand.Int64()}
 	if err := d.do(ctx, d.open); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -192,14 +201,14 @@ func (d *Directory) Secret() [32]byte { return d.secret }
 // insertClaims claims what is nobody's, ours, expired, or known to be dead. In
 // the order of tokens, so that no two points wait for each other.
 const insertClaims = `
-	insert into muster_rdv_claim as c (token, url, id, after, expires)
-	select t.token, $1, t.id, t.after, statement_timestamp() + $2::interval
+	insert into muster_rdv_claim as c (token, url, point, id, after, expires)
+	select t.token, $1, $6, t.id, t.after, statement_timestamp() + $2::interval
 	from unnest($3::bytea[], $4::bigint[], $5::bigint[]) as t (token, id, after) order by t.token
-	on conflict (token) do update set url = excluded.url, id = excluded.id, after = excluded.after, expires = excluded.expires
-	where c.url = excluded.url or c.id = excluded.after or c.expires < statement_timestamp()`
+	on conflict (token) do update set url = excluded.url, point = excluded.point, id = excluded.id, after = excluded.after, expires = excluded.expires
+	where c.point = excluded.point or c.id = excluded.after or c.expires < statement_timestamp()`
 
 const selectClaims = `
-	select c.token, c.url, c.id from muster_rdv_claim c where c.token = any ($1::bytea[])`
+	select c.token, c.url, c.point, c.id from muster_rdv_claim c where c.token = any ($1::bytea[])`
 
 // Claim implements [rdv.Directory].
 func (d *Directory) Claim(ctx context.Context, wanted []rdv.Wanted) ([]rdv.Claim, error) {
@@ -213,13 +222,19 @@ func (d *Directory) Claim(ctx context.Context, wanted []rdv.Wanted) ([]rdv.Claim
 	return claims, d.do(ctx, func(ctx context.Context) error {
 		d.sweep(ctx)
 		batch := &pgx.Batch{}
-		batch.Queue(insertClaims, d.cfg.HandOver, claimTTL, tokens, ids, after)
+		batch.Queue(insertClaims, d.cfg.HandOver, claimTTL, tokens, ids, after, d.point)
 		standing := make(map[[sha256.Size]byte]rdv.Claim, len(wanted))
 		batch.Queue(selectClaims, tokens).Query(func(rows pgx.Rows) error {
 			var token []byte
 			var claim rdv.Claim
-			var id int64
-			_, err := pgx.ForEachRow(rows, []any{&token, &claim.URL, &id}, func() error {
+			var id, point int64
+			_, err := pgx.ForEachRow(rows, []any{&token, &claim.URL, &point, &id}, func() error {
+				switch {
+				case point == d.point:
+					claim.URL = ""
+				case claim.URL == d.cfg.HandOver:
+					return fmt.Errorf("%w: %s", ErrSameURL, d.cfg.HandOver)
+				}
 				claim.ID = uint64(id)
 				standing[[sha256.Size]byte(token)] = claim
 				return nil
@@ -232,9 +247,6 @@ func (d *Directory) Claim(ctx context.Context, wanted []rdv.Wanted) ([]rdv.Claim
 		for i, w := range wanted {
 			claims[i] = standing[hashes[i]] // none if it has just been released
 			claims[i].Token = w.Token
-			if claims[i].URL == d.cfg.HandOver {
-				claims[i].URL = ""
-			}
 		}
 		return nil
 	})

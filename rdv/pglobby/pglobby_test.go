@@ -124,9 +124,26 @@ func TestClaims(t *testing.T) {
 	exec(t, u, "update muster_rdv_claim set expires = now() - interval '1 second'")
 	want("an expired one is free", claim(t, b, "t", 6, 0), 6, "")
 
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
 	again := open(t, u, urlB) // a restart
 	want("a restart has no claims", claim(t, a, "t", 7, 0), 7, "")
 	want("a restart", claim(t, again, "t", 8, 0), 7, urlA)
+}
+
+// Two points that would be reached at the same address are told so, rather than
+// have their peers miss each other.
+func TestSameURL(t *testing.T) {
+	u := place(t)
+	a, b := open(t, u, "http://10.0.0.2:1/"), open(t, u, "http://10.0.0.2:1/")
+	claim(t, a, "t", 1, 0)
+	if _, err := b.Claim(t.Context(), []rdv.Wanted{{Token: "t", ID: 2}}); !errors.Is(err, pglobby.ErrSameURL) || b.Health() == nil {
+		t.Errorf("%v, health %v", err, b.Health())
+	}
+	if c := claim(t, a, "t", 1, 0); c.URL != "" {
+		t.Errorf("the first has lost it: %+v", c)
+	}
 }
 
 // Neither a token nor anything that it could be guessed from faster than by

@@ -9,6 +9,7 @@ create table muster_rdv_lobby (
 create unlogged table muster_rdv_claim (
     token   bytea       primary key, -- SHA-256 of it
     url     text        not null,    -- where the server takes clients from others
+    point   bigint      not null,    -- names the server while it runs
     id      bigint      not null,
     after   bigint      not null,    -- the dead claim that this one was to replace
     expires timestamptz not null     -- by the clock of the database
