@@ -52,13 +52,20 @@ func receive(ctx context.Context, from string, heard func(message) error) error 
 	}
 }
 
+// signalling goes through a proxy by CONNECT, as HTTPS would.
+var signalling = &http.Client{Transport: &http.Transport{
+	DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+		return proxyDialer{}.Dial(network, addr)
+	},
+}}
+
 // roundTrip gives the messages that the answer to a GET holds.
 func roundTrip(ctx context.Context, method, at string, body []byte) ([]message, error) {
 	r, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := signalling.Do(r)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +81,8 @@ func roundTrip(ctx context.Context, method, at string, body []byte) ([]message, 
 	return ms, err
 }
 
-// proxyDialer takes TURN over TCP through the HTTP proxy of the environment,
-// if it names one.
+// proxyDialer takes signalling, and TURN over TCP, through the HTTP proxy of the
+// environment, if it names one.
 type proxyDialer struct{}
 
 func (proxyDialer) Dial(network, addr string) (net.Conn, error) {
@@ -93,7 +100,7 @@ func (proxyDialer) Dial(network, addr string) (net.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
-	// The server of TURN speaks second, so nothing behind the answer is lost.
+	// Either server speaks second, so nothing behind the answer is lost.
 	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
 	if err != nil {
 		conn.Close()
