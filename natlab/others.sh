@@ -8,7 +8,7 @@
 #   ONLY="pion"        these implementations only
 #   TOPOLOGIES="a b"   these topologies only; the results of others stay
 #   NEAR=8             runs of the cases with peers near each other, far from the server
-#   SETTLE=6s          how long a direct connection of libp2p is waited for
+#   SETTLE=25s         how long a direct connection of libp2p is waited for: it tries thrice, for 10 s each
 #   NL=no              prefix of the namespaces
 #
 # Each result has the share of time in which something waited for a processor
@@ -18,7 +18,7 @@
 # so when it skips.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-RUNS=${RUNS:-3}; NEAR=${NEAR:-8}; ONLY=${ONLY:-muster pion libp2p}; WAIT=${SETTLE:-6s}; export NL=${NL:-no}
+RUNS=${RUNS:-3}; NEAR=${NEAR:-8}; ONLY=${ONLY:-muster pion libp2p}; WAIT=${SETTLE:-25s}; export NL=${NL:-no}
 out=$PWD/bench/results; mkdir -p "$out"
 skip() { echo "natlab: skipped: $1"; exit 0; }
 [ "$(id -u)" = 0 ] || skip "network namespaces need root"
@@ -60,6 +60,11 @@ if [ -z "${TOPOLOGIES:-}" ]; then
   DELAY=0 TAG=" (server 500 ms away)" SDELAY=250 beside easy-easy
 fi
 columns=()
-for name in $ONLY; do columns+=("$name:$(file $name)"); done
+for name in muster pion libp2p; do [ ! -f "$(file $name)" ] || columns+=("$name:$(file $name)"); done
+version() { (cd bench/reach && go list -m -f '{{ .Path }} {{ .Version }}' "$@") | paste -sd, | sed 's/,/, /g'; }
 echo
-"$bin/table" "${columns[@]}" | tee "$out/natlab-others.md"
+{
+  "$bin/table" "${columns[@]}"
+  echo
+  echo "$(date -u +%F), $(uname -sr), $(nproc) processors; $(go version | cut -d' ' -f3); $(version github.com/pion/webrtc/v4 github.com/pion/ice/v4 github.com/pion/turn/v5 github.com/libp2p/go-libp2p)."
+} | tee "$out/natlab-others.md"

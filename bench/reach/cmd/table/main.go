@@ -5,6 +5,8 @@
 //
 // A cell says which path the first byte took and the median of its time, and
 // after an arrow the median time to a direct connection, where one came later.
+// It reads results of every probe there is: "path" may be that of the first byte
+// or that of the last.
 package main
 
 import (
@@ -97,6 +99,8 @@ func pathOf(r result) string {
 	switch {
 	case !r.OK:
 		return "**fails**"
+	case r.DirectMS > r.PingMS:
+		return "relay"
 	case r.Path == "p2p":
 		return "direct"
 	}
