@@ -88,7 +88,7 @@ type Reach struct {
 	closed   bool
 	started  bool
 	services map[string]*Listener
-	awaited  map[[wire.CallSize]byte]*awaited
+	awaited  map[callID]*awaited
 	callers  map[peer.ID]int // accepts under way, by caller
 	waiting  int             // accepts under way
 }
@@ -107,7 +107,7 @@ func NewReach(h host.Host, key crypto.PrivKey, cfg ReachConfig) (*Reach, error) 
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Reach{
 		cfg: cfg, ctx: ctx, cancel: cancel, ready: make(chan struct{}),
-		services: map[string]*Listener{}, awaited: map[[wire.CallSize]byte]*awaited{}, callers: map[peer.ID]int{},
+		services: map[string]*Listener{}, awaited: map[callID]*awaited{}, callers: map[peer.ID]int{},
 	}
 	client, err := reach.NewClient(h, reach.ClientConfig{
 		AccessToken: cfg.AccessToken, Invited: r.invited, Changed: r.changed, Logger: cfg.Logger,

@@ -115,10 +115,20 @@ func (l *Listener) push(c *link.Conn) bool {
 	}
 }
 
+// A callID tells calls apart. The caller is part of it: a point that lies could
+// otherwise have somebody of its own end the wait for others.
+type callID struct {
+	caller peer.ID
+	call   [wire.CallSize]byte
+}
+
+func callOf(inv reach.Invitation) callID { return callID{inv.Peer, inv.Call} }
+
 // awaited is a call that was let in: at one meeting for each point that has
 // passed it on.
 type awaited struct {
 	cancels []context.CancelFunc
+	left    int // meetings that are still waited at
 }
 
 // invited decides about an invitation and begins to wait for the caller.
@@ -137,12 +147,13 @@ func (r *Reach) invited(_ context.Context, inv reach.Invitation) error {
 		return reach.ErrBusy
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, callerWait)
-	a := r.awaited[inv.Call]
+	a := r.awaited[callOf(inv)]
 	if a == nil {
 		a = &awaited{}
-		r.awaited[inv.Call] = a
+		r.awaited[callOf(inv)] = a
 	}
 	a.cancels = append(a.cancels, cancel)
+	a.left++
 	r.waiting++
 	r.callers[inv.Peer]++
 	r.wg.Go(func() {
@@ -171,26 +182,34 @@ func (r *Reach) await(ctx context.Context, l *Listener, inv reach.Invitation) {
 		}
 		return nil
 	})
-	r.mu.Lock()
-	r.waiting--
-	if r.callers[inv.Peer]--; r.callers[inv.Peer] == 0 {
-		delete(r.callers, inv.Peer)
-	}
-	a := r.awaited[inv.Call]
-	delete(r.awaited, inv.Call)
-	r.mu.Unlock()
+	r.over(inv, err == nil)
 	if err != nil {
 		r.cfg.Logger.Debug("the caller did not come", "peer", inv.Peer, "err", err)
 		return
 	}
-	if a != nil { // the meetings of other points
+	if !l.push(conn) {
+		r.cfg.Logger.Warn("a link is closed: nobody accepts it", "peer", inv.Peer)
+		_ = conn.Close()
+	}
+}
+
+// over ends the wait for a caller at one meeting, and at those of the other
+// points if it has come.
+func (r *Reach) over(inv reach.Invitation, came bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting--
+	if r.callers[inv.Peer]--; r.callers[inv.Peer] == 0 {
+		delete(r.callers, inv.Peer)
+	}
+	a := r.awaited[callOf(inv)]
+	if came {
 		for _, cancel := range a.cancels {
 			cancel()
 		}
 	}
-	if !l.push(conn) {
-		r.cfg.Logger.Warn("a link is closed: nobody accepts it", "peer", inv.Peer)
-		_ = conn.Close()
+	if a.left--; a.left == 0 {
+		delete(r.awaited, callOf(inv))
 	}
 }
 
