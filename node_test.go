@@ -328,10 +328,10 @@ func TestConfigRefused(t *testing.T) {
 // that the limit in all is not theirs of 128.
 func TestManyConnections(t *testing.T) {
 	if testing.Short() {
-		t.Skip("opens 300 connections")
+		t.Skip("opens 150 connections")
 	}
 	point := start(t, muster.Config{Listen: loopback, Talk: muster.TalkConfig{Off: true}})
-	for range 300 {
+	for range 150 {
 		h, err := muster.NewHost(muster.HostConfig{Key: newKey(t)})
 		if err != nil {
 			t.Fatal(err)
@@ -339,6 +339,59 @@ func TestManyConnections(t *testing.T) {
 		t.Cleanup(func() { _ = h.Close() })
 		if err := h.Connect(network.WithForceDirectDial(t.Context(), "test"), info(point)); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestRelayByName: peers that are registered under a listed name are relayed
+// for, and who calls them; others are not.
+func TestRelayByName(t *testing.T) {
+	point := start(t, muster.Config{Listen: loopback, Point: &muster.PointConfig{
+		HTTP: "127.0.0.1:0", Policy: access.Policy{Relay: access.ByName, RelayNames: []string{"lab"}},
+	}})
+	points := []peer.AddrInfo{info(point)}
+	nas := start(t, muster.Config{Listen: loopback, Points: points})
+	stranger := start(t, muster.Config{Points: points})
+	if err := nas.Find.Register(t.Context(), "lab"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nas.Reach.Reserve(t.Context()); err != nil {
+		t.Errorf("a peer of the name: %v", err)
+	}
+	if _, err := stranger.Reach.Reserve(t.Context()); err == nil {
+		t.Error("a stranger got a token")
+	}
+	r := access.ReachRequest{Peer: stranger.ID(), Callee: nas.ID()}
+	if _, err := point.Point.Gate().Reach(t.Context(), r); err != nil {
+		t.Errorf("who calls a peer of the name: %v", err)
+	}
+}
+
+// TestSnapshot: the status page of a node that runs has its parts, and its
+// checks pass.
+func TestSnapshot(t *testing.T) {
+	point := start(t, muster.Config{
+		Listen: loopback, Find: muster.FindConfig{Discv5: &discv5.Config{Listen: discv5Listen}},
+		Point: &muster.PointConfig{HTTP: "127.0.0.1:0"},
+	})
+	peer := start(t, muster.Config{Listen: loopback, Points: []peer.AddrInfo{info(point)}})
+	if err := peer.Find.Register(t.Context(), "lab"); err != nil {
+		t.Fatal(err)
+	}
+	s := point.Snapshot()
+	if s.Rendezvous == nil || s.Rendezvous.Registrations != 1 || s.Relay == nil || s.Discv5 == nil || s.Pubsub == nil ||
+		s.Node.Peer != point.ID().String() || s.Node.URL == "" || s.Node.ENR == "" || s.Node.Conns != 1 || len(s.Node.Addrs) == 0 {
+		t.Errorf("snapshot %+v", s)
+	}
+	if peers := point.Peers(10); len(peers) != 1 || peers[0].Peer != peer.ID().String() || !peers[0].Inbound {
+		t.Errorf("peers %+v", peers)
+	}
+	if peers := point.Peers(0); len(peers) != 0 {
+		t.Errorf("%d peers of 0", len(peers))
+	}
+	for name, check := range point.Checks() {
+		if err := check(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -84,6 +84,9 @@ func stateDir() (string, error) {
 		return filepath.Join(dir, "muster"), nil
 	}
 	home, err := os.UserHomeDir()
+	if err != nil && os.Geteuid() == 0 {
+		return "/var/lib/muster", nil // where a service manager would have it
+	}
 	if err != nil {
 		return "", fmt.Errorf("no home directory: %w", err)
 	}

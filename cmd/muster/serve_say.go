@@ -130,7 +130,7 @@ func (a *announcer) ready(d *daemon, addrs []string, took time.Duration) {
 	list("data", []string{d.plan.dataDir + " (registrations: " + kindOfStore(d.plan.store) + ")"})
 	list("open", open)
 	list("closed", closed)
-	if d.node.Point.Gate().Policy().Relay == access.ByToken {
+	if d.node.Point.Reach() != nil && d.node.Point.Gate().Policy().Relay == access.ByToken {
 		b.WriteString("\nMake a token for those who may use the relay:\n  muster token issue " + dataDirFlag(d) + "> token\n")
 	}
 	b.WriteString("\nTry from two other machines:\n  " + strings.Join(tryOut(d, addrs[0]), "\n  "))
@@ -140,6 +140,12 @@ func (a *announcer) ready(d *daemon, addrs []string, took time.Duration) {
 
 // tryOut is what to type on other machines.
 func tryOut(d *daemon, addr string) []string {
+	switch {
+	case !d.plan.rendezvous:
+		return []string{"muster netcheck --point " + addr}
+	case d.node.Point.Reach() == nil:
+		return []string{"muster rendezvous register lab --keep --point " + addr, "muster find lab --point " + addr}
+	}
 	with := ""
 	if d.node.Point.Gate().Policy().Relay == access.ByToken {
 		with = " --token-file token"

@@ -641,3 +641,33 @@ func TestMintSecret(t *testing.T) {
 		t.Error("a secret that others can read was taken")
 	}
 }
+
+// TestServeSecondSignalCuts: who is stopped twice does not wait for pairs.
+func TestServeSecondSignalCuts(t *testing.T) {
+	d := startDaemon(t, "--relay-access", "open", "--i-know-this-is-an-open-relay", "--drain", "10m")
+	c := &rdv.Client{AddrSpaces: rdv.NoSpaces, Picker: rdv.PickFirst()}
+	accepted := make(chan *rdv.Conn, 1)
+	go func() {
+		conn, _, _ := c.Accept(t.Context(), d.ready.RDV[0], "room", nil)
+		accepted <- conn
+	}()
+	dialed, _, err := c.Dial(t.Context(), d.ready.RDV[0], "room", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := <-accepted
+	defer func() { _, _ = dialed.Close(), conn.Close() }()
+	ended := make(chan int, 1)
+	go func() { ended <- d.stop() }()
+	d.waitFor("draining")
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := <-ended; code != exitOK {
+		t.Errorf("exit %d: %s", code, d.said())
+	}
+	d.waitFor(`"event":"cut"`)
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("the pair goes on")
+	}
+}
