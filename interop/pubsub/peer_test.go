@@ -44,7 +44,8 @@ var (
 	}
 	py = implementation{
 		name: "py", file: "py-pubsub",
-		noAnon: "its unsigned messages carry from and seqno",
+		noAnon:    "its unsigned messages carry from and seqno",
+		noRegraft: "it does not hear that go-libp2p-pubsub is back in the topic; measured without us",
 	}
 	foreigners = []implementation{goPeer, jsPeer, rust, py}
 )

@@ -10,6 +10,7 @@ use futures::StreamExt;
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, PublishError, ValidationMode};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{floodsub, identify, identity, noise, tcp, yamux, Multiaddr, PeerId, Swarm, SwarmBuilder};
 use serde_json::{json, Value};
@@ -207,7 +208,9 @@ impl Node {
             return Err("the address has no /p2p".into());
         };
         if !self.swarm.is_connected(&peer) {
-            self.swarm.dial(addr)?;
+            // From a port of its own: the listening one may still be tied to
+            // a peer that was killed.
+            self.swarm.dial(DialOpts::peer_id(peer).addresses(vec![addr]).allocate_new_port().build())?;
         }
         while !self.swarm.is_connected(&peer) {
             let event = self.swarm.select_next_some().await;
