@@ -39,7 +39,7 @@ func Send(ctx context.Context, conn net.Conn, src *Source, cfg SendConfig) (Resu
 	if err := t.s.greet(wire.RoleSend, wire.RoleRecv); err != nil {
 		return t.res, err
 	}
-	return t.res, t.run(ctx)
+	return t.res, t.run()
 }
 
 // A sender is one Send.
@@ -66,10 +66,7 @@ type prefix struct {
 	h hash.Hash
 }
 
-func (t *sender) run(ctx context.Context) error {
-	busy, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go t.s.keepBusy(busy)
+func (t *sender) run() error {
 	go func() {
 		err := t.listen()
 		if err != nil {
@@ -255,7 +252,12 @@ func (t *sender) answer() error {
 	}
 }
 
+// answerOne hashes, which may take minutes, and says meanwhile that it does. At
+// other times a sender has something to say or the receiver does not listen.
 func (t *sender) answerOne(q wire.Span) error {
+	busy, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go t.s.keepBusy(busy)
 	f, err := t.src.openEntry(q.Index)
 	if err != nil {
 		return err

@@ -185,7 +185,7 @@ func TestFilesAndFolders(t *testing.T) {
 }
 
 func TestManySmallFiles(t *testing.T) {
-	n := 3000
+	n := 1000
 	if testing.Short() {
 		n = 300
 	}

@@ -165,7 +165,7 @@ func (f *recvFlags) receive(ctx context.Context, e *env, show *transferShow, sta
 		Overwrite: f.overwrite,
 		Progress:  show.progress,
 	})
-	hangUp(conn, err)
+	hangUp(ctx, conn, err)
 	if err := show.end(ctx, res, err); err != nil {
 		return err
 	}

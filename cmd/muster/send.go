@@ -136,6 +136,6 @@ func (f *sendFlags) serve(ctx context.Context, e *env, show *transferShow, src *
 func sendOver(ctx context.Context, show *transferShow, start time.Time, conn *link.Conn, src *transfer.Source) error {
 	show.begin(start, conn, "sending")
 	res, err := transfer.Send(ctx, conn, src, transfer.SendConfig{Progress: show.progress})
-	hangUp(conn, err)
+	hangUp(ctx, conn, err)
 	return show.end(ctx, res, err)
 }

@@ -283,14 +283,14 @@ func (s *transferShow) draw(kind string) {
 	_ = s.bar.Set64(s.at.Done) // a display
 }
 
-// hangUp closes the link of a transfer that ended with err. Both ends have said
-// their last words by then: nothing is left to wait for after an error.
-func hangUp(conn *link.Conn, err error) {
-	if err != nil {
+// hangUp closes the link of a transfer that ended with err. A link that is
+// gone, or that we were told to leave, is not waited for.
+func hangUp(ctx context.Context, conn *link.Conn, err error) {
+	if ctx.Err() != nil || errors.Is(err, transfer.ErrBroken) {
 		conn.Abort("the transfer ended")
 		return
 	}
-	_ = conn.Close() // the other end has confirmed all of it
+	_ = conn.Close() // what matters has been confirmed
 }
 
 // end takes the bar away, tells how the transfer ended, and gives its error an

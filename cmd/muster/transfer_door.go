@@ -81,47 +81,79 @@ func (d *door) serve(ctx context.Context) error {
 	return d.attend(ctx, callers, failed, ways)
 }
 
-// attend takes callers one after the other.
+// attend takes callers one after the other. Of two at once the second one waits
+// a while: the first may be gone, which a link does not notice at once.
 func (d *door) attend(ctx context.Context, callers <-chan *link.Conn, failed <-chan error, ways int) error {
 	var now *visit
+	var next *link.Conn // who waits, if now is there
+	var nextUntil time.Time
 	defer func() {
+		d.sendAway(next, "closing")
 		if now != nil {
 			now.finish()
 		}
 	}()
+	look := time.NewTicker(goneEvery)
+	defer look.Stop()
+	idleSince := time.Now()
 	for {
-		var idle <-chan time.Time
 		var done <-chan error
 		if now != nil {
 			done = now.done
-		} else if d.timeout > 0 {
-			idle = time.After(d.timeout)
+			idleSince = time.Now()
 		}
+		var err error
+		over := false // now is, with err
 		select {
 		case conn := <-callers:
-			if now != nil && !now.gone(ctx) {
-				conn.Abort("busy with another peer")
-				continue
+			switch {
+			case now == nil:
+				now = d.begin(ctx, conn)
+			case next == nil:
+				next, nextUntil = conn, time.Now().Add(goneWait)
+			default:
+				d.sendAway(conn, "busy with another peer")
 			}
-			if now != nil {
-				now.end(errReplaced)
+		case err = <-done:
+			over = true
+		case <-look.C:
+			switch {
+			case next != nil && now.conn.Path().Kind == 0:
+				err, over = now.replace(), true
+			case next != nil && time.Now().After(nextUntil):
+				d.sendAway(next, "busy with another peer")
+				next = nil
+			case now == nil && d.timeout > 0 && time.Since(idleSince) > d.timeout:
+				return fail(exitTimeout, fmt.Errorf("nobody came for %s", d.timeout), "")
 			}
-			now = d.begin(ctx, conn)
-		case err := <-done:
-			now = nil
-			if !comesAgain(ctx, err) {
-				return err
-			}
-			d.show.ev.say(strings.TrimPrefix(err.Error(), "transfer: ")+"; waiting for the other end to come again", map[string]any{"event": "broken", "error": err.Error()})
 		case err := <-failed:
 			if ways--; ways == 0 && now == nil {
 				return linkFailure(err)
 			}
-		case <-idle:
-			return fail(exitTimeout, fmt.Errorf("nobody came for %s", d.timeout), "")
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if !over {
+			continue
+		}
+		now = nil
+		if !errors.Is(err, errReplaced) {
+			if !comesAgain(ctx, err) {
+				return err
+			}
+			d.show.ev.say(strings.TrimPrefix(err.Error(), "transfer: ")+"; waiting for the other end to come again",
+				map[string]any{"event": "broken", "error": err.Error()})
+		}
+		if next != nil {
+			now, next = d.begin(ctx, next), nil
+		}
+	}
+}
+
+// sendAway breaks off a link that nobody attends to.
+func (d *door) sendAway(conn *link.Conn, why string) {
+	if conn != nil {
+		conn.Abort(why)
 	}
 }
 
@@ -132,11 +164,12 @@ func (d *door) begin(ctx context.Context, conn *link.Conn) *visit {
 	return v
 }
 
-// end breaks a visit off and waits until it is over.
-func (v *visit) end(cause error) {
-	v.cancel(cause)
+// replace breaks a visit off, and returns how it ended: the transfer may have
+// been done just then.
+func (v *visit) replace() error {
+	v.cancel(errReplaced)
 	v.conn.Abort("another transfer takes its place")
-	<-v.done //nolint:errcheck // why it broke off is known
+	return <-v.done
 }
 
 // finish has a visit say goodbye when its context has ended, and breaks it off
@@ -146,24 +179,6 @@ func (v *visit) finish() {
 	patience := time.AfterFunc(goodbye, func() { v.conn.Abort("interrupted") })
 	defer patience.Stop()
 	<-v.done //nolint:errcheck // why it broke off is known
-}
-
-// gone waits a while for the visit's link to have no path, or to be over.
-func (v *visit) gone(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, goneWait)
-	defer cancel()
-	look := time.NewTicker(goneEvery)
-	defer look.Stop()
-	for v.conn.Path().Kind != 0 {
-		select {
-		case <-v.conn.Done():
-			return true
-		case <-look.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
 }
 
 // accept hands on whoever comes, until ctx ends.

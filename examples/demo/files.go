@@ -18,9 +18,9 @@ func (d *demo) files() error {
 	if err := os.MkdirAll(filepath.Join(folder, "sub"), 0o700); err != nil {
 		return err
 	}
-	sum, err := writeRandomFile(filepath.Join(folder, "sub", "large"))
+	sum, err := writeRandomFile(filepath.Join(folder, "large"))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(folder, "small"), []byte("small\n"), 0o600)
+		err = os.WriteFile(filepath.Join(folder, "sub", "small"), []byte("small\n"), 0o600)
 	}
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (d *demo) files() error {
 	if err := send.end(); err != nil && killed {
 		return err
 	}
-	got, err := os.ReadFile(filepath.Join(in, "folder", "sub", "large"))
+	got, err := os.ReadFile(filepath.Join(in, "folder", "large"))
 	if err != nil {
 		return err
 	}
