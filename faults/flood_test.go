@@ -301,9 +301,9 @@ func TestFloods(t *testing.T) {
 		pairs.add(begun, err)
 	})
 	each(time.Second, func(i int) {
-		begun := time.Now()
 		c := newClient(t, fmt.Sprintf("127.201.0.%d", i%250+1))
 		c.use(t, d)
+		begun := time.Now()
 		newcomers.add(begun, c.register(t.Context(), "honest/newcomer"))
 		_, _ = c.Close(), c.h.Close()
 	})
