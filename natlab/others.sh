@@ -67,5 +67,5 @@ echo
 {
   "$bin/table" "${columns[@]}"
   echo
-  echo "$(date -u +%F), $(uname -sr), $(nproc) processors; $(go version | cut -d' ' -f3); $(version github.com/pion/webrtc/v4 github.com/pion/ice/v4 github.com/pion/turn/v5 github.com/libp2p/go-libp2p). Something waited for a processor $(busy "$out"/natlab-{beside,pion,libp2p}.json 2>/dev/null) % of the time."
+  echo "$(date -u +%F), $(uname -s) $(uname -r | cut -d. -f1,2), $(nproc) processors; $(go version | cut -d' ' -f3); $(version github.com/pion/webrtc/v4 github.com/pion/ice/v4 github.com/pion/turn/v5 github.com/libp2p/go-libp2p). Something waited for a processor $(busy "$out"/natlab-{beside,pion,libp2p}.json 2>/dev/null) % of the time."
 } | tee "$out/natlab-others.md"
