@@ -28,21 +28,23 @@ func main() {
 	log.SetFlags(0)
 	into := flag.String("into", "", "the file of results")
 	waited := flag.Float64("waited", 0, "microseconds in which something waited for a processor")
-	of := flag.Float64("of", 1, "microseconds that the runs took")
+	of := flag.Float64("of", 0, "microseconds that the runs took; 0 if not known")
 	flag.Parse()
-	if err := run(*into, *waited / *of); err != nil {
+	if err := run(*into, *waited, *of); err != nil {
 		log.Fatal("fold: ", err)
 	}
 }
 
-func run(into string, wait float64) error {
+func run(into string, waited, of float64) error {
 	fresh, err := read(os.Stdin)
 	if err != nil {
 		return err
 	}
 	for _, r := range fresh {
 		r.fold()
-		r["cpu_wait"] = math.Round(wait*100) / 100
+		if of > 0 {
+			r["cpu_wait"] = math.Round(waited/of*100) / 100
+		}
 	}
 	var old []result
 	f, err := os.Open(into)

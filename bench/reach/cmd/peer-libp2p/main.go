@@ -133,7 +133,12 @@ func relayInfo(server string) (peer.AddrInfo, error) {
 		ip = "/ip6/" + u.Hostname()
 	}
 	info := peer.AddrInfo{ID: id}
-	for _, tail := range []string{"/udp/%s/quic-v1", "/tcp/%s", "/tcp/%s/ws"} {
+	tails := []string{"/udp/%s/quic-v1", "/tcp/%s"}
+	if os.Getenv("HTTP_PROXY") != "" {
+		// WebSocket alone goes through proxies, and is dropped where TCP has the same address.
+		tails = []string{"/tcp/%s/ws"}
+	}
+	for _, tail := range tails {
 		addr, err := ma.NewMultiaddr(ip + fmt.Sprintf(tail, u.Port()))
 		if err != nil {
 			return info, err
