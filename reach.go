@@ -219,6 +219,19 @@ func (r *Reach) Resolve(ctx context.Context, n Name) (peer.ID, error) {
 	}
 }
 
+// DialName is Dial to the peer that has a name, written NS/NAME.
+func (r *Reach) DialName(ctx context.Context, name, service string) (*link.Conn, error) {
+	n, err := ParseName(name)
+	if err != nil {
+		return nil, err
+	}
+	id, err := r.Resolve(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return r.Dial(ctx, id, service)
+}
+
 // Dial has the points call remote for one of its services, and connects. It
 // returns when there is a path on which remote has proved its identity; the
 // service is the one that remote listens for, as both ends know.

@@ -40,6 +40,10 @@ type Name struct {
 // under beside its Namespace, so that one DISCOVER finds it.
 func (n Name) String() string { return n.Namespace + "/" + n.Peer }
 
+// Registrations returns the namespaces to register under in order to have the
+// name, and to be seen by those who list its namespace.
+func (n Name) Registrations() []string { return []string{n.Namespace, n.String()} }
+
 // ParseName reads NS/NAME; the last slash divides. A peer's name is 1 to
 // MaxName bytes of UTF-8 without "/", ":", "@", blanks and control characters:
 // the first would make it two, the others are needed to write a service or a

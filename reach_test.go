@@ -414,6 +414,12 @@ func TestResolve(t *testing.T) {
 	if id, err := a.Resolve(t.Context(), name); err != nil || id != b.id {
 		t.Errorf("%s, %v", id, err)
 	}
+	b.listen("echo", 1)
+	if conn, err := a.DialName(t.Context(), name.String(), "echo"); err != nil || conn.RemotePeer() != b.id {
+		t.Errorf("by name: %v", err)
+	} else {
+		_ = conn.Close()
+	}
 	register(c)
 	_, err := a.Resolve(t.Context(), name)
 	if !errors.Is(err, muster.ErrAmbiguous) || !strings.Contains(err.Error(), b.id.String()) || !strings.Contains(err.Error(), c.id.String()) {

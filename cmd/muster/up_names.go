@@ -37,9 +37,10 @@ func (f *nameFlags) names() (list []string, err error) {
 		if err := probe.Validate(); err != nil {
 			return nil, usageError(err, "")
 		}
-		list = append(list, ns)
-		if f.name != "" {
-			list = append(list, probe.String())
+		if f.name == "" {
+			list = append(list, ns)
+		} else {
+			list = append(list, probe.Registrations()...)
 		}
 	}
 	return list, nil
