@@ -200,10 +200,11 @@ func TestUsageIsKept(t *testing.T) {
 func TestUsageIsBounded(t *testing.T) {
 	u := access.NewUsage()
 	u.Add("busy", 1<<40)
+	u.Add("aaaaaaaa", 1) // a token's
 	for i := range 3 * access.MaxUsage {
 		u.Add(time.Duration(i).String(), 1)
 	}
-	if u.Len() > access.MaxUsage || u.Bytes("busy") != 1<<40 {
+	if u.Len() > access.MaxUsage || u.Bytes("busy") != 1<<40 || u.Bytes("aaaaaaaa") != 1 {
 		t.Errorf("%d tokens are counted, the busy one has %d bytes", u.Len(), u.Bytes("busy"))
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// maxUsage bounds the accounts and sessions that are counted, and maxUsageFile
-// what is read of them. Past it the fuller half is kept: what was little used
-// is forgotten first.
+// maxUsage bounds the sessions that are counted, and maxUsageFile what is read
+// of the tokens. Past it sessions that were little used are forgotten; tokens
+// are an operator's, and never are.
 const (
 	maxUsage     = 65536
 	maxUsageFile = 8 << 20
@@ -75,14 +75,18 @@ func (u *Usage) add(id string, n int64) int64 {
 	return u.bytes[id]
 }
 
-// shrinkLocked forgets what is below the mean, and everything if that is
-// nothing.
+// shrinkLocked forgets the sessions that are not above the mean.
 func (u *Usage) shrinkLocked() {
-	var sum int64
+	var mean int64
 	for _, n := range u.bytes {
-		sum += n / maxUsage
+		mean += n / maxUsage
 	}
-	maps.DeleteFunc(u.bytes, func(_ string, n int64) bool { return n <= sum })
+	maps.DeleteFunc(u.bytes, func(id string, n int64) bool { return n <= mean && !isAccount(id) })
+}
+
+func isAccount(id string) bool {
+	_, err := ParseAccount(id)
+	return err == nil
 }
 
 // Save writes the counters of issued tokens to the file, if they have changed.
@@ -91,7 +95,7 @@ func (u *Usage) Save() error {
 	u.mu.Lock()
 	kept := make(map[string]int64)
 	for id, n := range u.bytes {
-		if _, err := ParseAccount(id); err == nil {
+		if isAccount(id) {
 			kept[id] = n
 		}
 	}

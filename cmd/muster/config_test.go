@@ -192,3 +192,17 @@ in flags and variables; flags may be repeated. Durations are written like ` + "`
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
+
+// FuzzParseConfig: a file that is no good is an error, whatever it holds.
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(configTemplate()))
+	f.Add([]byte("relay = { access = \"token\" }\n[relay]\naccess = 1\n[[log]]\n\"a.b\".c = [1, {x = 2}]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		src, err := parseConfig("muster.toml", b)
+		for key := range src {
+			if settingOf(key) == nil {
+				t.Errorf("%s came through, %v", key, err)
+			}
+		}
+	})
+}
