@@ -103,7 +103,7 @@ func TestDirectOnLoopback(t *testing.T) {
 	if dial.Method != rdv.DIAL || accept.Method != rdv.ACCEPT || dial.Token != t.Name() {
 		t.Errorf("meta %+v, %+v", dial.Meta, accept.Meta)
 	}
-	if dial.ObservedAddr == nil || rdv.AddrPortFrom(dial.LocalAddr()) != *dial.ObservedAddr {
+	if dial.ObservedAddr == nil || rdv.AddrPortFrom(dial.LocalAddr()).Port() != dial.ObservedAddr.Port() {
 		t.Errorf("observed %v, local %v: one port for everything", dial.ObservedAddr, dial.LocalAddr())
 	}
 	exchange(t, dial, accept)
