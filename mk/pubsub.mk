@@ -1,3 +1,12 @@
+interop-pubsub: ## pubsub: our routers against go, js, rust and py peers, and a mixed mesh
+	interop/pubsub/build.sh $(INTEROP_BIN)
+	go build -o $(INTEROP_BIN)/muster ./cmd/muster
+	@mkdir -p bench/results; cd interop/pubsub && out=$(CURDIR)/bench/results/interop-pubsub.txt && \
+		INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -parallel 2 -timeout 30m -v . >$$out 2>&1; \
+		status=$$?; grep -E '^ *--- |^ok|^FAIL|_test.go' $$out; exit $$status
+
+.PHONY: interop-pubsub
+
 .PHONY: bench-pubsub bench-pubsub-wan
 
 bench-pubsub: ## pubsub against go-libp2p-pubsub, some ten minutes on a quiet machine
