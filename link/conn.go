@@ -53,7 +53,7 @@ type Conn struct {
 	stopResume func()
 	over       *time.Timer // ends the link if it stays so
 	meets      uint32      // the highest number of a MEET that came
-	meeting1   bool        // an attempt at a direct path is under way
+	attempting bool        // an attempt at a direct path is under way
 
 	timer *time.Timer
 	armed time.Time // when it fires; zero: it does not

@@ -88,9 +88,9 @@ func TestIdleMemory(t *testing.T) {
 		links = append(links, x, y)
 	}
 	each := (live() - before) / (2 * n)
-	server1 := uint64(26 << 10) // the relay's part of a pair is in this process, too
+	relay := uint64(26 << 10) // the relay's part of a pair is in this process, too
 	t.Logf("a connection of TLS costs %d bytes, an end of a link with two paths %d, with half of the server's pair", plain, each)
-	if over := int64(each) - int64(2*plain) - int64(server1); over > 64<<10 {
+	if over := int64(each) - int64(2*plain) - int64(relay); over > 64<<10 {
 		t.Errorf("an idle link costs %d bytes beyond its TLS", over)
 	}
 	for _, c := range links {

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
+	"net"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -151,5 +154,84 @@ func TestMovesToTheDirectPath(t *testing.T) {
 	}
 	if err := accept.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAbort: the other end learns why.
+func TestAbort(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, newEndpoint(t, link.Config{Paths: link.RelayOnly}), newEndpoint(t, link.Config{}), newServer(t))
+	if _, err := a.Write([]byte("begin")); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(b, got); err != nil {
+		t.Fatal(err)
+	}
+	b.Abort("the disk is full")
+	_, err := io.ReadAll(a)
+	if err == nil || !strings.Contains(err.Error(), "the disk is full") {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := a.Write([]byte("x")); err == nil {
+		t.Error("wrote to a link that was broken off")
+	}
+	if _, err := b.Read(got); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read after Abort: %v", err)
+	}
+	a.Close() //nolint:errcheck // broken off
+}
+
+// TestEndpointClose: every link ends with its endpoint, and dialling does, too.
+func TestEndpointClose(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	a, b := newEndpoint(t, link.Config{}), newEndpoint(t, link.Config{})
+	dial, accept := pair(t, a, b, server)
+	dialling := make(chan error, 1)
+	go func() {
+		_, err := a.Dial(t.Context(), b.ID(), link.Meeting{Servers: []string{server}, Token: "nobody-comes"})
+		dialling <- err
+	}()
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-dialling; err == nil {
+		t.Error("dialled with a closed endpoint")
+	}
+	if _, err := dial.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read: %v", err)
+	}
+	<-dial.Done()
+	accept.Abort("the other end is gone")
+	if _, err := a.Dial(t.Context(), b.ID(), link.Meeting{Servers: []string{server}, Token: "too-late"}); err == nil {
+		t.Error("dialled with a closed endpoint")
+	}
+}
+
+// TestMeetingIsChecked: what Dial and Accept refuse by themselves.
+func TestMeetingIsChecked(t *testing.T) {
+	t.Parallel()
+	e := newEndpoint(t, link.Config{})
+	for name, m := range map[string]link.Meeting{
+		"no server":    {Token: "t"},
+		"five servers": {Servers: make([]string, 5), Token: "t"},
+		"no token":     {Servers: []string{"http://127.0.0.1:1"}},
+	} {
+		if _, err := e.Dial(t.Context(), e.ID(), m); err == nil {
+			t.Errorf("%s: dialled", name)
+		}
+		if _, err := e.Accept(t.Context(), m, nil); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := e.Dial(t.Context(), "", link.Meeting{Servers: []string{"http://127.0.0.1:1"}, Token: "t"}); err == nil {
+		t.Error("dialled nobody")
+	}
+	if _, err := link.New(link.Config{}); err == nil {
+		t.Error("an endpoint without a key")
+	}
+	if _, err := e.Dial(t.Context(), newEndpoint(t, link.Config{}).ID(), link.Meeting{Servers: []string{"http://127.0.0.1:1"}, Token: "t"}); err == nil {
+		t.Error("reached a server that is not there")
 	}
 }

@@ -260,6 +260,7 @@ func (e *Endpoint) open(ctx context.Context, dialer bool, remote peer.ID, m Meet
 		cancel()
 		select {
 		case c := <-o.won: // at the last moment
+			stop()
 			return c, nil
 		default:
 		}
@@ -287,28 +288,46 @@ type opener struct {
 
 // deliver takes a path; it reports whether it was of use.
 func (o *opener) deliver(p *path) bool {
-	if !o.dialer && o.allow != nil {
-		if err := o.allow(p.remote); err != nil {
-			o.e.log.Debug("refused a peer", "peer", p.remote, "err", err)
-			o.e.metrics.refused.Inc()
-			p.refuse(err)
-			return false
-		}
-	}
 	o.mu.Lock()
 	c := o.conn
-	if c == nil && (o.dialer || p.hello.Flags&wire.FlagNew != 0) {
-		if c = o.e.newConn(o.dialer, o.meeting, p); c != nil {
-			o.conn = c
-			o.mu.Unlock()
-			o.won <- c
-			return true
+	o.mu.Unlock()
+	if c != nil {
+		return c.join(p)
+	}
+	if !o.dialer {
+		if p.hello.Flags&wire.FlagNew == 0 {
+			p.close()
+			return false
+		}
+		if o.allow != nil {
+			if err := o.allow(p.remote); err != nil {
+				o.e.log.Debug("refused a peer", "peer", p.remote, "err", err)
+				o.e.metrics.refused.Inc()
+				p.refuse(err)
+				return false
+			}
 		}
 	}
-	o.mu.Unlock()
+	return o.begin(p)
+}
+
+// begin makes the link, unless another path was faster; p belongs to that link,
+// then, or to none.
+func (o *opener) begin(p *path) bool {
+	o.mu.Lock()
+	c := o.conn
 	if c == nil {
+		o.conn = o.e.newConn(o.dialer, o.meeting, p)
+	}
+	made := o.conn
+	o.mu.Unlock()
+	switch {
+	case c != nil:
+		return c.join(p)
+	case made == nil:
 		p.close()
 		return false
 	}
-	return c.join(p)
+	o.won <- made
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/muster-p2p/muster/link/wire"
@@ -55,7 +56,7 @@ func (c *Conn) tick() {
 	was := c.tracks.active
 	plan := c.tracks.advance(now, c.out.sent > c.out.acked)
 	for _, p := range c.paths {
-		if tr := c.tracks.find(p.id); contains(plan.ping, p.id) {
+		if tr := c.tracks.find(p.id); slices.Contains(plan.ping, p.id) {
 			p.ctl.ping = tr.ping
 		}
 	}
@@ -65,7 +66,7 @@ func (c *Conn) tick() {
 	for _, id := range plan.idle {
 		c.lose(c.find(id), nil)
 	}
-	if plan.meet != 0 {
+	if plan.meet != 0 && c.err == nil {
 		c.attempt(plan.meet)
 	}
 	c.moved(was)
@@ -73,15 +74,6 @@ func (c *Conn) tick() {
 }
 
 var errSilent = errors.New("link: the path is silent")
-
-func contains(ids []int, id int) bool {
-	for _, v := range ids {
-		if v == id {
-			return true
-		}
-	}
-	return false
-}
 
 func (c *Conn) find(id int) *path {
 	for _, p := range c.paths {

@@ -70,6 +70,7 @@ type path struct {
 	origin  secret        // of a session that begins with this path
 	hello   wire.Hello    // the dialer's, where it has been read before the path has a link
 	done    chan struct{} // closed when nobody reads any more
+	rtt     time.Duration // of the exchange of HELLOs; zero: not measured
 
 	// mu of the link:
 	ctl      control

@@ -12,6 +12,10 @@ import (
 // attach takes a path in, on which this side may send from now on. The lock is
 // held.
 func (c *Conn) attach(p *path) {
+	if c.err != nil {
+		p.close()
+		return
+	}
 	now := time.Now()
 	c.ids++
 	p.id = c.ids
@@ -28,7 +32,7 @@ func (c *Conn) attach(p *path) {
 		c.e.metrics.resumes.WithLabelValues("resumed").Inc()
 		defer func() { c.emit(Event{Kind: Resumed, At: now, Path: c.info(c.tracks.active)}) }()
 	}
-	c.tracks.add(now, p.id, p.kind, 0)
+	c.tracks.add(now, p.id, p.kind, p.rtt)
 	if !c.dialer || c.ids == 1 {
 		p.ctl.hello = true // otherwise it was said before
 	}
@@ -49,7 +53,7 @@ func (c *Conn) attach(p *path) {
 // moved says so if the path in use is another one than before.
 func (c *Conn) moved(was int) {
 	active := c.tracks.active
-	if active == was || active == 0 {
+	if c.err != nil || active == was || active == 0 {
 		return
 	}
 	info := c.info(active)
@@ -147,7 +151,7 @@ func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration
 
 // attempt begins the nth attempt at a direct path. The lock is held.
 func (c *Conn) attempt(n uint32) {
-	if c.noDirect || c.meeting1 || c.e.cfg.Paths == RelayOnly {
+	if c.noDirect || c.attempting || c.e.cfg.Paths == RelayOnly {
 		return
 	}
 	if c.dialer {
@@ -155,7 +159,7 @@ func (c *Conn) attempt(n uint32) {
 			p.ctl.meet = n
 		}
 	}
-	c.meeting1 = true
+	c.attempting = true
 	c.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(c.ctx, meetFor)
 		defer cancel()
@@ -167,7 +171,7 @@ func (c *Conn) attempt(n uint32) {
 		c.e.log.DebugContext(ctx, "attempt at a direct path", "peer", c.remote, "number", n, "err", err)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.meeting1 = false
+		c.attempting = false
 	})
 }
 
@@ -246,6 +250,7 @@ func (c *Conn) introduce(p *path, known bool) error {
 	c.mu.Lock()
 	hello := c.hello(p).AppendTo(nil)
 	c.mu.Unlock()
+	asked := time.Now()
 	if err := p.write(hello, nil); err != nil {
 		return err
 	}
@@ -253,6 +258,7 @@ func (c *Conn) introduce(p *path, known bool) error {
 	if err != nil {
 		return err
 	}
+	p.rtt = max(time.Since(asked), 1)
 	if !stop() {
 		return context.Cause(ctx)
 	}

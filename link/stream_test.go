@@ -283,3 +283,98 @@ func TestAckTiming(t *testing.T) {
 		}
 	}
 }
+
+// TestNoAllocations: the way of a record's bytes through both ends of a link
+// costs no memory, once buffers and chunks are there.
+func TestNoAllocations(t *testing.T) {
+	var free [][]byte
+	alloc := func() []byte {
+		if n := len(free); n > 0 {
+			b := free[n-1]
+			free = free[:n-1]
+			return b
+		}
+		return testAlloc()
+	}
+	put := func(b []byte) { free = append(free, b) }
+	out, in := newOutgoing(alloc, put), newIncoming(alloc, put)
+	now := time.Unix(0, 0)
+	p, sink := make([]byte, chunkSize), make([]byte, chunkSize)
+	n := testing.AllocsPerRun(1000, func() {
+		out.write(p)
+		for b, ok := out.take(); ok; b, ok = out.take() {
+			for rest := b.frames; len(rest) > 0; {
+				_, size := frameAt(rest)
+				off, err := wire.ParseOffset(rest[wire.HeaderLen:wire.DataHeaderLen], size-wire.DataHeaderLen)
+				if err != nil {
+					t.Fatal(err)
+				}
+				x, y, ok := in.reserve(off, size-wire.DataHeaderLen)
+				if !ok {
+					t.Fatal("no room")
+				}
+				m := copy(x, rest[wire.DataHeaderLen:size])
+				m += copy(y, rest[wire.DataHeaderLen+m:size])
+				if err := in.fill(now, m); err != nil {
+					t.Fatal(err)
+				}
+				rest = rest[size:]
+			}
+			out.release(b)
+		}
+		in.consume(in.copyTo(sink))
+		if err := out.ack(in.acknowledge()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 2 { // chunks' own descriptions: one for four records
+		t.Errorf("%v allocations for a chunk of four records", n)
+	}
+}
+
+// TestReserve: bytes that come in order are written to their place, which may
+// be two; whatever else comes goes the long way.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	in := newIncoming(testAlloc, scribble)
+	in.acknowledge()
+	if err := in.data(now, 0, make([]byte, chunkSize-10)); err != nil {
+		t.Fatal(err)
+	}
+	x, y, ok := in.reserve(chunkSize-10, 100)
+	if !ok || len(x) != 10 || len(y) != 90 {
+		t.Fatalf("%d and %d bytes, %v", len(x), len(y), ok)
+	}
+	copy(x, bytes.Repeat([]byte{1}, 10))
+	copy(y, bytes.Repeat([]byte{2}, 90))
+	if _, _, ok := in.reserve(chunkSize-10, 100); ok {
+		t.Error("one place for two")
+	}
+	in.consume(chunkSize - 10) // the reader goes on meanwhile
+	if err := in.fill(now, 100); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 200)
+	got = got[:in.copyTo(got)]
+	if want := slices.Concat(bytes.Repeat([]byte{1}, 10), bytes.Repeat([]byte{2}, 90)); !bytes.Equal(got, want) {
+		t.Errorf("read %v", got)
+	}
+	at := uint64(chunkSize + 90)
+	for name, ok := range map[string]bool{
+		"old":              func() bool { _, _, ok := in.reserve(at-1, 1); return ok }(),
+		"a hole":           func() bool { _, _, ok := in.reserve(at+1, 1); return ok }(),
+		"beyond the limit": func() bool { _, _, ok := in.reserve(at, window); return ok }(),
+	} {
+		if ok {
+			t.Errorf("%s: reserved", name)
+		}
+	}
+	// A path that dies in a frame leaves nothing behind.
+	if _, _, ok := in.reserve(at, 10); !ok {
+		t.Fatal("no room")
+	}
+	if err := in.fill(now, 0); err != nil || in.next != at {
+		t.Errorf("next is %d, %v", in.next, err)
+	}
+}
