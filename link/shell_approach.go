@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -58,6 +59,8 @@ type approach struct {
 
 	// deliver takes a path over and reports whether it was of use.
 	deliver func(*path) bool
+
+	waiting atomic.Int32 // visits that are at their server now
 }
 
 func (a *approach) method() string {
@@ -195,14 +198,18 @@ func (a *approach) meet(ctx context.Context, server string) (*rdv.Encounter, err
 		ctx, cancel = context.WithTimeoutCause(ctx, waitInLobby, errors.New("asking again"))
 		defer cancel()
 	}
+	a.waiting.Add(1)
 	enc, resp, err := a.e.client.Meet(ctx, a.method(), server, a.token, a.meeting.Header)
+	others := a.waiting.Add(-1)
 	if err == nil {
 		return enc, nil
 	}
 	if resp == nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusConflict && a.own {
+	// Two of the servers may share a lobby, and then it is our own other visit
+	// that sits there.
+	if resp.StatusCode == http.StatusConflict && a.own && others == 0 {
 		a.exorcise(ctx, server)
 	}
 	return nil, &statusError{resp.StatusCode, err}
@@ -215,11 +222,13 @@ func (a *approach) meet(ctx context.Context, server string) (*rdv.Encounter, err
 func (a *approach) exorcise(ctx context.Context, server string) {
 	ctx, cancel := context.WithTimeout(ctx, exorcise)
 	defer cancel()
-	other := *a
-	other.dialer = !a.dialer
+	method := rdv.DIAL
+	if a.dialer {
+		method = rdv.ACCEPT
+	}
 	c := a.e.client
 	c.AddrSpaces = rdv.NoSpaces
-	if enc, _, err := c.Meet(ctx, other.method(), server, a.token, a.meeting.Header); err == nil {
+	if enc, _, err := c.Meet(ctx, method, server, a.token, a.meeting.Header); err == nil {
 		enc.Relay.Close() //nolint:errcheck // that was all
 		enc.Close()       //nolint:errcheck // always nil
 	}
@@ -259,6 +268,9 @@ func (a *approach) gather(ctx context.Context, enc *rdv.Encounter, patience time
 	}
 	return g.got, g.err
 }
+
+// errUseless is what becomes of a path that nobody wants.
+var errUseless = errors.New("link: a path was of no use")
 
 // A gathering is what comes of one encounter.
 type gathering struct {
@@ -300,7 +312,7 @@ func (g *gathering) take(ctx context.Context, c *rdv.Conn) {
 			}
 			return
 		}
-		err = fmt.Errorf("link: %v path was of no use", kind)
+		err = fmt.Errorf("%w: %v", errUseless, kind)
 	}
 	g.failed(ctx, c.IsRelay, err)
 }
@@ -323,8 +335,8 @@ func (g *gathering) failed(ctx context.Context, relay bool, err error) {
 		g.cancel()
 	case relay && !g.a.dialer:
 		pause := orphanPause
-		if errors.Is(err, errMute) {
-			pause = 0 // the direct connections had that time as well
+		if errors.Is(err, errMute) || errors.Is(err, errUseless) && !g.a.own {
+			pause = 0 // the direct connections had that time as well, or are of who was refused
 		}
 		time.AfterFunc(pause, func() {
 			g.mu.Lock()
