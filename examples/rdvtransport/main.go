@@ -26,6 +26,7 @@ import (
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/rdvtransport"
+	"github.com/muster-p2p/muster/reach"
 )
 
 func main() {
@@ -64,17 +65,34 @@ func run(ctx context.Context, point, tokenFile, to string, in io.Reader, out io.
 		return err
 	}
 	defer h.Close() //nolint:errcheck // the program ends
-	reach, err := muster.NewReach(h, key, muster.ReachConfig{Points: []peer.AddrInfo{*info}, AccessToken: token})
+	waits := make(chan reach.Event, 1)
+	calls, err := muster.NewReach(h, key, muster.ReachConfig{
+		Points: []peer.AddrInfo{*info}, AccessToken: token,
+		Changed: func(e reach.Event) {
+			select {
+			case waits <- e:
+			default:
+			}
+		},
+	})
 	if err != nil {
 		return err
 	}
-	defer reach.Close() //nolint:errcheck // the program ends
-	if err := addTransport(ctx, h, reach); err != nil {
+	defer calls.Close() //nolint:errcheck // the program ends
+	if err := addTransport(ctx, h, calls); err != nil {
 		return err
 	}
 	topic, err := join(ctx, h)
 	if err != nil {
 		return err
+	}
+	select {
+	case e := <-waits: // from now on the point can call us
+		if e.Err != nil {
+			return e.Err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	fmt.Fprintln(out, h.ID())
 	if to != "" {
@@ -98,13 +116,13 @@ func join(ctx context.Context, h host.Host) (*pubsub.Topic, error) {
 }
 
 // addTransport gives h the transport over links, and has the point call it.
-func addTransport(ctx context.Context, h host.Host, reach *muster.Reach) error {
-	callers, err := reach.Listen(rdvtransport.Service, nil)
+func addTransport(ctx context.Context, h host.Host, calls *muster.Reach) error {
+	callers, err := calls.Listen(rdvtransport.Service, nil)
 	if err != nil {
 		return err
 	}
 	tr, err := rdvtransport.New(rdvtransport.Config{
-		Dial: reach.Dial, Accept: callers.Accept, ResourceManager: h.Network().ResourceManager(),
+		Dial: calls.Dial, Accept: callers.Accept, ResourceManager: h.Network().ResourceManager(),
 	})
 	if err != nil {
 		return err
@@ -119,7 +137,7 @@ func addTransport(ctx context.Context, h host.Host, reach *muster.Reach) error {
 	if err := network.Listen(rdvtransport.Addr()); err != nil {
 		return err
 	}
-	return reach.Start(ctx)
+	return calls.Start(ctx)
 }
 
 // chat publishes the lines of in, and prints those of others.

@@ -31,6 +31,10 @@ func TestRun(t *testing.T) {
 		r, w := io.Pipe()
 		wg.Go(func() {
 			err := run(ctx, point, "", to, strings.NewReader(says+"\n"), w)
+			if ctx.Err() == nil {
+				t.Error(err)
+				cancel() // nobody waits for what does not come
+			}
 			_ = w.CloseWithError(fmt.Errorf("ended: %w", err))
 		})
 		t.Cleanup(func() { _ = r.Close() })
