@@ -30,6 +30,7 @@ type Conn struct {
 	meeting Meeting
 	secret  secret
 	events  chan Event
+	writing chan struct{} // a place for the one Write whose turn it is
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelFunc
@@ -70,7 +71,7 @@ func (e *Endpoint) newConn(dialer bool, m Meeting, p *path) *Conn {
 	}
 	c := &Conn{
 		e: e, dialer: dialer, remote: p.remote, meeting: m, secret: p.origin,
-		events: make(chan Event, maxEvents),
+		events: make(chan Event, maxEvents), writing: make(chan struct{}, 1),
 		in:     newIncoming(e.chunks.get, e.chunks.put),
 		out:    newOutgoing(e.chunks.get, e.chunks.put),
 		tracks: tracks{dialer: dialer, keep: e.cfg.KeepRelay || e.cfg.Paths == RelayOnly, retry: e.cfg.Paths != RelayOnly},
@@ -84,7 +85,7 @@ func (e *Endpoint) newConn(dialer bool, m Meeting, p *path) *Conn {
 	e.wg.Go(func() {
 		<-c.ctx.Done()
 		c.mu.Lock()
-		c.fail(errAborted)
+		c.goodbye(wire.Close{Code: wire.CodeError, Reason: "the endpoint was closed"}, errAborted)
 		c.mu.Unlock()
 		c.wg.Wait()
 		e.metrics.links.Dec()
@@ -115,6 +116,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 		switch {
 		case c.closed:
 			return 0, errAborted
+		case c.readDeadline.passed(): // before data: it ends a reader that never waits
+			return 0, os.ErrDeadlineExceeded
 		case n > 0 || len(p) == 0:
 			n = c.in.copyTo(p)
 			c.in.consume(n)
@@ -124,15 +127,16 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		case c.err != nil:
 			return 0, c.err
-		case c.readDeadline.passed():
-			return 0, os.ErrDeadlineExceeded
 		}
 		c.readable.Wait()
 	}
 }
 
-// Write hands p to the link. It returns before the peer has it.
+// Write hands p to the link. It returns before the peer has it. What several
+// goroutines write at once is not mixed.
 func (c *Conn) Write(p []byte) (n int, err error) {
+	c.writing <- struct{}{}
+	defer func() { <-c.writing }()
 	for {
 		// In pieces, so that the first is on its way while the next is copied.
 		m, err := c.write(p[:min(len(p), chunkSize)])
@@ -251,6 +255,10 @@ func (c *Conn) goodbye(bye wire.Close, err error) {
 	for _, p := range c.paths {
 		if p.id == c.tracks.active {
 			p.ctl.bye, p.ctl.close, p.ctl.ack = true, bye, true
+			// What is being written may wait for a peer that reads nothing.
+			if p.stream.SetDeadline(time.Now().Add(farewellTime)) != nil {
+				p.close()
+			}
 			c.start(p)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -149,7 +150,11 @@ func (a *approach) visit(ctx context.Context, server string, settled func()) err
 			return cmp.Or(last, context.Cause(ctx))
 		}
 		a.e.log.DebugContext(ctx, "no path yet", "server", server, "err", err)
-		last = err
+		if errors.Is(err, rdv.ErrWaiting) {
+			pause = firstPause // nothing went wrong
+		} else {
+			last = err
+		}
 		if !a.again(err, reached) {
 			return err
 		}
@@ -175,7 +180,7 @@ func (a *approach) again(err error, reached bool) bool {
 	if errors.Is(err, ErrIdentity) {
 		return !a.dialer || a.own
 	}
-	if errors.Is(err, ErrNoDirect) {
+	if errors.Is(err, ErrNoDirect) || errors.Is(err, rdv.ErrWaiting) {
 		return a.stubborn
 	}
 	if s := (*statusError)(nil); errors.As(err, &s) {
@@ -195,7 +200,7 @@ func (a *approach) again(err error, reached bool) bool {
 func (a *approach) meet(ctx context.Context, server string) (*rdv.Encounter, error) {
 	if a.stubborn {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, waitInLobby, errors.New("asking again"))
+		ctx, cancel = context.WithTimeoutCause(ctx, a.e.wait, errors.New("asking again"))
 		defer cancel()
 	}
 	a.waiting.Add(1)
@@ -239,7 +244,7 @@ func (a *approach) exorcise(ctx context.Context, server string) {
 func (a *approach) gather(ctx context.Context, enc *rdv.Encounter, patience time.Duration, settled func()) (got bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := &gathering{a: a, enc: enc, patience: patience, settled: settled, cancel: cancel}
+	g := &gathering{a: a, enc: enc, patience: patience, settled: settled, cancel: cancel, relayGone: !a.relay && a.stubborn}
 	defer context.AfterFunc(ctx, func() {
 		enc.Close() //nolint:errcheck // always nil
 	})()
@@ -285,6 +290,10 @@ type gathering struct {
 	got     bool
 	gotNear bool // a direct one
 	err     error
+
+	// Of the acceptor: who came was refused, by whichever connection, or looks
+	// for somebody else. If the relay is gone too, nothing better will come.
+	relayGone, unwanted bool
 }
 
 func (g *gathering) direct() bool {
@@ -329,14 +338,16 @@ func (g *gathering) failed(ctx context.Context, relay bool, err error) {
 	if g.err == nil || errors.Is(err, ErrIdentity) {
 		g.err = err
 	}
+	g.relayGone = g.relayGone || relay
+	g.unwanted = g.unwanted || (errors.Is(err, errUseless) || alerted(err)) && !g.a.own
 	switch {
 	case g.got:
 	case errors.Is(err, ErrIdentity) && relay && g.a.dialer:
 		g.cancel()
-	case relay && !g.a.dialer:
+	case g.relayGone && (relay || g.unwanted) && !g.a.dialer:
 		pause := orphanPause
-		if errors.Is(err, errMute) || errors.Is(err, errUseless) && !g.a.own {
-			pause = 0 // the direct connections had that time as well, or are of who was refused
+		if errors.Is(err, errMute) || g.unwanted {
+			pause = 0 // the direct connections had that time as well, or are of the same peer
 		}
 		time.AfterFunc(pause, func() {
 			g.mu.Lock()
@@ -346,6 +357,13 @@ func (g *gathering) failed(ctx context.Context, relay bool, err error) {
 			}
 		})
 	}
+}
+
+// alerted reports whether the peer ended the handshake with an alert, as who
+// looks for somebody else does.
+func alerted(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
 }
 
 // path secures a connection. The acceptor reads the HELLO, too: only then it

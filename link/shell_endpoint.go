@@ -149,6 +149,7 @@ type Endpoint struct {
 	metrics  *metrics
 
 	chunks, holds pool
+	wait          time.Duration // waitInLobby, but in tests
 
 	run func(context.Context, *approach) error // how later paths are got; tests have another way
 
@@ -179,7 +180,7 @@ func New(cfg Config) (*Endpoint, error) {
 	cfg.Linger = max(cmp.Or(cfg.Linger, DefaultLinger), 0)
 	e := &Endpoint{
 		cfg: cfg, id: id, identity: identity, metrics: m, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		chunks: newChunkPool(), holds: newHoldPool(),
+		wait: waitInLobby, chunks: newChunkPool(), holds: newHoldPool(),
 	}
 	e.client = rdv.Client{AddrSpaces: cfg.AddrSpaces, TlsConfig: cfg.TLS, Proxy: cfg.Proxy, Logger: cfg.Logger}
 	if cfg.Paths == RelayOnly {
@@ -193,7 +194,8 @@ func New(cfg Config) (*Endpoint, error) {
 // ID returns the peer ID of the endpoint.
 func (e *Endpoint) ID() peer.ID { return e.id }
 
-// Close breaks off all links and waits until they are gone. To have them
+// Close breaks off all links, tells their peers, and waits until they are gone:
+// a second or two for peers that do not answer. To have them
 // delivered what was written, close them first.
 func (e *Endpoint) Close() error {
 	e.mu.Lock()

@@ -236,6 +236,7 @@ func (c *Conn) introduce(p *path, known bool) error {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		c.writable.Broadcast() // there may be room, or nothing left to wait for
 		return c.out.ack(p.hello.Ack)
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, secureTimeout)

@@ -133,6 +133,9 @@ type session struct {
 // explain puts the cause of ctx, if that has ended, in place of err: closing
 // sockets is how a context ends a session.
 func (s *session) explain(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && s.phase == ErrWaiting.Error() {
+		return fmt.Errorf("rdv: %w: %w", ErrWaiting, context.Cause(ctx))
+	}
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("rdv: %s: %w", s.phase, context.Cause(ctx))
 	}
@@ -169,7 +172,7 @@ func (s *session) introduce(ctx context.Context) (relay *Conn, resp *http.Respon
 	if err != nil {
 		return nil, nil, fmt.Errorf("rdv: %s: %w", s.phase, err)
 	}
-	s.phase = "wait for the peer"
+	s.phase = ErrWaiting.Error()
 	relay, resp, err = s.handshake(ctx, raw)
 	if err != nil {
 		raw.Close() //nolint:errcheck // the handshake's error says more

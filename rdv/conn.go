@@ -24,6 +24,10 @@ var (
 
 	// ErrProtocol is returned when what comes after the upgrade is not rdv/1.
 	ErrProtocol = errors.New("rdv: protocol error")
+
+	// ErrWaiting is wrapped in the error of a client whose time was up while it
+	// waited in the server's lobby: nothing went wrong, but nobody came.
+	ErrWaiting = errors.New("wait for the peer")
 )
 
 // ErrOther is what a server sees of a pair that needs no relay: the intended
