@@ -11,7 +11,9 @@ import (
 // A Mode says whom a point introduces and relays for.
 type Mode uint8
 
-// The modes. Minted tokens are taken in all but Closed.
+// The modes, from the strictest on. Minted tokens are taken in all but Closed;
+// one that nobody pays for and that a mode let somebody have is not taken in a
+// stricter one.
 const (
 	Closed     Mode = iota // nobody
 	ByToken                // who has an issued token
