@@ -90,7 +90,7 @@ func (g *Gate) Policy() Policy { return *g.policy.Load() }
 // A Grant is who pays for a pair.
 type Grant struct {
 	account Account
-	session string // a minted token that nobody pays for, by its hash
+	session string // the token of a meeting that nobody pays for, by its hash
 }
 
 // A RelayRequest is what a relay knows of who asks: no peer, since rdv has
@@ -134,6 +134,17 @@ func (g *Gate) Payer(r RelayRequest) Grant {
 	return grantOf(tok)
 }
 
+// Session returns who pays for a meeting that no token pays for: its own quota,
+// if there is one.
+func (g *Gate) Session(token string) Grant {
+	if g.policy.Load().SessionBytes == 0 {
+		return Grant{}
+	}
+	return Grant{session: sessionOf(token)}
+}
+
+func sessionOf(token string) string { return Short(token) + Short("session "+token) }
+
 // minted looks for a minted token, in the path or in the header.
 func (g *Gate) minted(now time.Time, tokens ...string) (Grant, error) {
 	err := ErrUnauthorized
@@ -154,7 +165,7 @@ func (g *Gate) minted(now time.Time, tokens ...string) (Grant, error) {
 			return Grant{}, fmt.Errorf("%w: the relay was open when it was minted", ErrForbidden)
 		} else if ok || payer == (Account{}) {
 			grant.account = Account{}
-			grant.session = Short(t) + Short("session "+t)
+			grant.session = sessionOf(t)
 			return grant, nil
 		}
 		tok := g.token(now, payer)

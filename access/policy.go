@@ -63,8 +63,8 @@ type Policy struct {
 	// Banned peers may nothing.
 	Banned []peer.ID
 
-	// SessionBytes bounds what is relayed under a minted token that nobody's
-	// quota pays for, both directions together. Zero is no bound.
+	// SessionBytes bounds what is relayed under one token of a meeting that no
+	// issued token pays for, both directions together. Zero is no bound.
 	SessionBytes int64
 }
 
