@@ -53,7 +53,7 @@ func newLot[S any](l Limits) *lot[S] {
 		limits: l, spots: map[peer.ID]*spot[S]{}, sources: map[netip.Addr]int{},
 		parks: newLimiter[peer.ID](l.ParkRate), callers: newLimiter[peer.ID](l.CallerRate),
 		callees: newLimiter[peer.ID](l.CalleeRate), from: newLimiter[netip.Addr](l.SourceRate),
-		routes: newLimiter[route](between(l.CallerRate, l.CalleeRate)),
+		routes:  newLimiter[route](between(l.CallerRate, l.CalleeRate)),
 		calling: map[peer.ID]int{},
 	}
 }
