@@ -164,6 +164,25 @@ func TestRelayAccess(t *testing.T) {
 	}
 }
 
+// TestSessionBytes: an open relay keeps to its bound for meetings under tokens of
+// the peers' own as well.
+func TestSessionBytes(t *testing.T) {
+	policy := access.Policy{Relay: access.OpenToEach, SessionBytes: 1000}
+	point := start(t, muster.Config{Point: &muster.PointConfig{HTTP: "127.0.0.1:0", Policy: policy}})
+	d, a := meet(t, point.Point.URLs()[0], "room", nil)
+	for range 2 {
+		if _, err := d.Write(make([]byte, 1000)); err != nil {
+			break
+		}
+		if _, err := io.ReadFull(a, make([]byte, 1000)); err != nil {
+			break
+		}
+	}
+	if n, _ := io.Copy(io.Discard, a); n > 0 { // would hang if the pair went on
+		t.Errorf("%d bytes came beyond the bound", n)
+	}
+}
+
 // meet returns the two ends of a relayed connection.
 func meet(t *testing.T, url, token string, h http.Header) (d, a *rdv.Conn) {
 	t.Helper()

@@ -35,6 +35,9 @@ func (h *relay) Serve(ctx context.Context, dc, ac *rdv.Conn) {
 	r := h.current.Load()
 	d, a := h.payer(dc), h.payer(ac)
 	if d == (access.Grant{}) && a == (access.Grant{}) {
+		d = h.gate.Session(dc.Token)
+	}
+	if d == (access.Grant{}) && a == (access.Grant{}) {
 		r.Serve(ctx, dc, ac)
 		return
 	}

@@ -55,9 +55,11 @@ const (
 	maxAwaited      = 64
 	maxAwaitedOfOne = 8
 
-	// callerWait is how long a caller may take to come to the meeting, and
-	// helloWait how long to say what it wants when it is there.
+	// callerWait is how long a caller may take to come to the meeting, of which
+	// only staleWait is certain when all places are taken; helloWait is how long
+	// it may take to say what it wants when it is there.
 	callerWait = 20 * time.Second
+	staleWait  = 5 * time.Second
 	helloWait  = 10 * time.Second
 
 	// maxBacklog bounds the links of a service that nobody has accepted yet;

@@ -127,6 +127,8 @@ func callOf(inv reach.Invitation) callID { return callID{inv.Peer, inv.Call} }
 // awaited is a call that was let in: at one meeting for each point that has
 // passed it on.
 type awaited struct {
+	since   time.Time
+	stale   bool // its place has been given to another one
 	cancels []context.CancelFunc
 	left    int // meetings that are still waited at
 }
@@ -143,13 +145,13 @@ func (r *Reach) invited(_ context.Context, inv reach.Invitation) error {
 		return r.noServiceLocked(inv.Peer)
 	case !l.allows(inv.Peer):
 		return errNotAllowed
-	case r.waiting >= maxAwaited, r.callers[inv.Peer] >= maxAwaitedOfOne, len(l.links) == cap(l.links):
+	case r.waiting >= maxAwaited && !r.dropStaleLocked(), r.callers[inv.Peer] >= maxAwaitedOfOne, len(l.links) == cap(l.links):
 		return reach.ErrBusy
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, callerWait)
 	a := r.awaited[callOf(inv)]
 	if a == nil {
-		a = &awaited{}
+		a = &awaited{since: time.Now()}
 		r.awaited[callOf(inv)] = a
 	}
 	a.cancels = append(a.cancels, cancel)
@@ -161,6 +163,26 @@ func (r *Reach) invited(_ context.Context, inv reach.Invitation) error {
 		r.await(ctx, l, inv)
 	})
 	return nil
+}
+
+// dropStaleLocked gives up the oldest of the calls whose callers should have come
+// by now, and reports whether there is one. Identities cost nothing: those who
+// call and do not come would otherwise keep everybody else out.
+func (r *Reach) dropStaleLocked() bool {
+	var oldest *awaited
+	for _, a := range r.awaited {
+		if !a.stale && time.Since(a.since) >= staleWait && (oldest == nil || a.since.Before(oldest.since)) {
+			oldest = a
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	oldest.stale = true
+	for _, cancel := range oldest.cancels {
+		cancel()
+	}
+	return true
 }
 
 // noServiceLocked says which services there are not to those only who may use

@@ -90,7 +90,7 @@ func (g *Gate) Policy() Policy { return *g.policy.Load() }
 // A Grant is who pays for a pair.
 type Grant struct {
 	account Account
-	session string // a minted token that nobody pays for, by its hash
+	session string // the token of a meeting that nobody pays for, by its hash
 }
 
 // A RelayRequest is what a relay knows of who asks: no peer, since rdv has
@@ -134,6 +134,17 @@ func (g *Gate) Payer(r RelayRequest) Grant {
 	return grantOf(tok)
 }
 
+// Session returns who pays for a meeting that no token pays for: its own quota,
+// if there is one.
+func (g *Gate) Session(token string) Grant {
+	if g.policy.Load().SessionBytes == 0 {
+		return Grant{}
+	}
+	return Grant{session: sessionOf(token)}
+}
+
+func sessionOf(token string) string { return Short(token) + Short("session "+token) }
+
 // minted looks for a minted token, in the path or in the header.
 func (g *Gate) minted(now time.Time, tokens ...string) (Grant, error) {
 	err := ErrUnauthorized
@@ -150,8 +161,11 @@ func (g *Gate) minted(now time.Time, tokens ...string) (Grant, error) {
 			continue
 		}
 		grant := Grant{account: payer}
-		if payer == (Account{}) {
-			grant.session = Short(t) + Short("session "+t)
+		if mode, ok := modeOf(payer); ok && mode > g.policy.Load().Relay {
+			return Grant{}, fmt.Errorf("%w: the relay was open when it was minted", ErrForbidden)
+		} else if ok || payer == (Account{}) {
+			grant.account = Account{}
+			grant.session = sessionOf(t)
 			return grant, nil
 		}
 		tok := g.token(now, payer)
@@ -233,7 +247,7 @@ func (g *Gate) reach(ctx context.Context, r ReachRequest) (Grant, error) {
 	switch {
 	case p.Relay == Closed:
 		return Grant{}, fmt.Errorf("%w: the relay is closed", ErrForbidden)
-	case slices.Contains(p.Banned, r.Peer):
+	case slices.Contains(p.Banned, r.Peer), slices.Contains(p.Banned, r.Callee): // it may have come before it was banned
 		return Grant{}, fmt.Errorf("%w: the peer is banned", ErrForbidden)
 	}
 	token := r.Token
@@ -267,8 +281,28 @@ func (g *Gate) Mint(grant Grant, ttl time.Duration) string {
 		return ""
 	}
 	g.stats.minted.Add(1)
-	return g.cfg.Minter.MintFor(g.cfg.now(), ttl, grant.account)
+	payer := grant.account
+	if mode := g.policy.Load().Relay; payer == (Account{}) && mode >= ByName {
+		payer = ofMode(mode)
+	}
+	return g.cfg.Minter.MintFor(g.cfg.now(), ttl, payer)
 }
+
+// ofMode stands for nobody in a token that is minted while a mode lets in who
+// has none: when the operator closes the relay, such a token is no use.
+func ofMode(m Mode) Account {
+	a := modeAccount
+	a[accountLen-1] = byte(m)
+	return a
+}
+
+// modeOf reads what ofMode writes.
+func modeOf(a Account) (Mode, bool) {
+	m := Mode(a[accountLen-1])
+	return m, a == ofMode(m)
+}
+
+var modeAccount = Account{0xff, 0xff, 0xff, 0xff} // and the mode; newText avoids it
 
 // Register decides whether a peer may register a name, Discover whether it may
 // list one; an empty name is all of them.

@@ -3,6 +3,7 @@ package access_test
 import (
 	"errors"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -139,6 +140,38 @@ func TestPolicyRefused(t *testing.T) {
 }
 
 // TestQuota has an issued token pay for what its sessions use.
+// TestMintedWhileOpen: who got a token for nothing from an open relay has no use
+// for it when the operator has closed it, and who pays has.
+func TestMintedWhileOpen(t *testing.T) {
+	now := start
+	g, tokens := newGate(t, access.Policy{Relay: access.OpenToEach, RelayNames: []string{"lab"}}, &now)
+	text, _ := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Reach}})
+	paid, err := g.Reach(t.Context(), access.ReachRequest{Peer: alice, Token: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, paidFor := g.Mint(access.Grant{}, time.Hour), g.Mint(paid, time.Hour)
+	for mode, want := range map[access.Mode]error{
+		access.OpenToEach: nil, access.ByName: access.ErrForbidden, access.ByToken: access.ErrForbidden,
+	} {
+		if err := g.SetPolicy(access.Policy{Relay: mode, RelayNames: []string{"lab"}}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = g.Relay(t.Context(), access.RelayRequest{Token: free})
+		wantErr(t, "free, "+mode.String(), err, want)
+		_, err = g.Relay(t.Context(), access.RelayRequest{Token: paidFor})
+		wantErr(t, "paid for, "+mode.String(), err, nil)
+	}
+}
+
+// TestBannedCallee: who is banned while it waits is not called any more.
+func TestBannedCallee(t *testing.T) {
+	now := start
+	g, _ := newGate(t, access.Policy{Relay: access.OpenToEach, Banned: []peer.ID{bob}}, &now)
+	_, err := g.Reach(t.Context(), access.ReachRequest{Peer: alice, Callee: bob})
+	wantErr(t, "a banned callee", err, access.ErrForbidden)
+}
+
 func TestQuota(t *testing.T) {
 	now := start
 	g, tokens := newGate(t, access.Policy{Relay: access.ByToken, SessionBytes: 50}, &now)
@@ -194,6 +227,17 @@ func TestUsageIsKept(t *testing.T) {
 	u = open()
 	if got := u.Bytes("aaaaaaaa"); got != 7 || u.Len() != 1 {
 		t.Errorf("%d bytes, %d tokens", got, u.Len())
+	}
+}
+
+// TestUsageOfEqualsIsBounded: that nobody stands out is no reason to keep all.
+func TestUsageOfEqualsIsBounded(t *testing.T) {
+	u := access.NewUsage()
+	for i := range 2 * access.MaxUsage {
+		u.Add(strconv.Itoa(i), 1000)
+	}
+	if u.Len() > access.MaxUsage {
+		t.Errorf("%d sessions are counted", u.Len())
 	}
 }
 

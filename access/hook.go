@@ -114,9 +114,12 @@ func (h *Hook) Ask(ctx context.Context, q Question) error {
 	default:
 		return fmt.Errorf("%w: too many ask", ErrUnavailable)
 	}
-	ctx, cancel := context.WithTimeout(ctx, HookTimeout)
+	limited, cancel := context.WithTimeout(ctx, HookTimeout)
 	defer cancel()
-	err = h.post(ctx, body)
+	err = h.post(limited, body)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return err // who asked has gone, which says nothing of the service
+	}
 	h.remember(key, err)
 	return err
 }

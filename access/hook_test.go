@@ -181,3 +181,17 @@ func TestHookURL(t *testing.T) {
 		}
 	}
 }
+
+// TestHookIsNotBlamedForCallers: strangers who go away while the service is asked
+// do not make the point unready.
+func TestHookIsNotBlamedForCallers(t *testing.T) {
+	h := newHook(t, func(r *http.Request) (int, error) { <-r.Context().Done(); return 0, r.Context().Err() })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 5 {
+		wantErr(t, "gone", h.Ask(ctx, access.Question{Op: "relay"}), access.ErrUnavailable)
+	}
+	if err := h.Health(); err != nil {
+		t.Errorf("callers who went away count: %v", err)
+	}
+}

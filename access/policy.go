@@ -11,7 +11,9 @@ import (
 // A Mode says whom a point introduces and relays for.
 type Mode uint8
 
-// The modes. Minted tokens are taken in all but Closed.
+// The modes, from the strictest on. Minted tokens are taken in all but Closed;
+// one that nobody pays for and that a mode let somebody have is not taken in a
+// stricter one.
 const (
 	Closed     Mode = iota // nobody
 	ByToken                // who has an issued token
@@ -61,8 +63,8 @@ type Policy struct {
 	// Banned peers may nothing.
 	Banned []peer.ID
 
-	// SessionBytes bounds what is relayed under a minted token that nobody's
-	// quota pays for, both directions together. Zero is no bound.
+	// SessionBytes bounds what is relayed under one token of a meeting that no
+	// issued token pays for, both directions together. Zero is no bound.
 	SessionBytes int64
 }
 

@@ -107,7 +107,7 @@ func (t *Token) validate() error {
 // All of it is of the characters that a header and a path take as they are.
 func newText() (text string, id Account, hash string) {
 	var b [accountLen + secretLen]byte
-	for id == (Account{}) {
+	for reserved := true; reserved || id == (Account{}); _, reserved = modeOf(id) {
 		rand.Read(b[:]) // never fails, by its contract
 		id = Account(b[:accountLen])
 	}

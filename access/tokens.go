@@ -266,9 +266,9 @@ func makeDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil //nolint:nilerr // Windows opens no directories, and has one user here
+	d, err := openDir(dir)
+	if d == nil {
+		return err
 	}
 	return errors.Join(likeDir(d, filepath.Dir(dir)), d.Close())
 }

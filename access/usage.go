@@ -75,13 +75,17 @@ func (u *Usage) add(id string, n int64) int64 {
 	return u.bytes[id]
 }
 
-// shrinkLocked forgets the sessions that are not above the mean.
+// shrinkLocked forgets the sessions that are not above their mean: at least one,
+// if there is any.
 func (u *Usage) shrinkLocked() {
-	var mean int64
-	for _, n := range u.bytes {
-		mean += n / maxUsage
+	var sum, sessions float64
+	for id, n := range u.bytes {
+		if !isAccount(id) {
+			sum += float64(n)
+			sessions++
+		}
 	}
-	maps.DeleteFunc(u.bytes, func(id string, n int64) bool { return n <= mean && !isAccount(id) })
+	maps.DeleteFunc(u.bytes, func(id string, n int64) bool { return float64(n)*sessions <= sum && !isAccount(id) })
 }
 
 func isAccount(id string) bool {

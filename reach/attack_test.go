@@ -110,6 +110,28 @@ func TestFloodOfStreams(t *testing.T) {
 	})
 }
 
+// One source with many identities leaves places for others.
+func TestFloodOfStreamsOfOneSource(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, h []host.Host) {
+		s := serve(t, h[0], reach.Config{Limits: reach.Limits{RequestsPerPeer: 4, RequestsPerSource: 6}})
+		defer closing(t, s)
+		for _, from := range h[1:] {
+			for range 4 {
+				st := rawStream(t, from, h[0])
+				_, _ = st.Write([]byte{0x80}) // a length that does not end
+			}
+		}
+		time.Sleep(time.Second)
+		if st := s.Stats(); st.Requests != 6 || st.Refused["streams"] == 0 {
+			t.Errorf("%+v", st)
+		}
+		time.Sleep(reach.FirstWait)
+		if st := s.Stats(); st.Requests != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 // A callee that floods its parked stream loses it.
 func TestChattyCallee(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, h []host.Host) {

@@ -16,12 +16,15 @@ type Limits struct {
 	PendingPerCallee, PendingPerCaller int
 
 	// Requests bounds the INVITE and RESERVE streams that are served at once,
-	// RequestsPerPeer those of one peer. Of one too many the stream is reset.
-	Requests, RequestsPerPeer int
+	// RequestsPerPeer and RequestsPerSource those of one peer and of one source.
+	// Of one too many the stream is reset.
+	Requests, RequestsPerPeer, RequestsPerSource int
 
 	// ParkRate and CallerRate bound the requests of one peer, SourceRate those
 	// of one IPv4 address or IPv6 /64; clients on the machine itself, 127.0.0.1
-	// and ::1, have no source. CalleeRate bounds the invitations for one peer.
+	// and ::1, have no source. CalleeRate bounds the invitations for one peer;
+	// those of one source have the mean of CallerRate and CalleeRate, so that
+	// neither one caller nor one source keeps all others out.
 	ParkRate, CallerRate, CalleeRate, SourceRate Rate
 }
 
@@ -41,6 +44,10 @@ const (
 
 	DefaultRequests        = 1024
 	DefaultRequestsPerPeer = 16
+
+	// DefaultRequestsPerSource leaves room for others: identities cost nothing,
+	// and a stream that says nothing holds its place for FirstWait.
+	DefaultRequestsPerSource = 256
 )
 
 func (l Limits) withDefaults() Limits {
@@ -55,6 +62,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.PendingPerCaller, DefaultPendingPerCaller)
 	set(&l.Requests, DefaultRequests)
 	set(&l.RequestsPerPeer, DefaultRequestsPerPeer)
+	set(&l.RequestsPerSource, DefaultRequestsPerSource)
 	// A callee may come back often while its network is bad; a caller may be a
 	// script; a callee that is called more often than this is being flooded.
 	l.ParkRate = l.ParkRate.or(Rate{PerSecond: 0.5, Burst: 30})

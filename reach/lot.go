@@ -20,8 +20,16 @@ type lot[S any] struct {
 	callers *limiter[peer.ID]    // INVITE and RESERVE of one peer
 	callees *limiter[peer.ID]    // INVITE for one peer
 	from    *limiter[netip.Addr] // all requests of one source
+	routes  *limiter[route]      // INVITE for one peer from one source
 
 	calling map[peer.ID]int // invitations under way, by caller
+}
+
+// A route is who is called and from where: a source with many identities must
+// not use up what all callers of a callee have together.
+type route struct {
+	callee peer.ID
+	source netip.Addr
 }
 
 // A spot is a parked callee.
@@ -45,6 +53,7 @@ func newLot[S any](l Limits) *lot[S] {
 		limits: l, spots: map[peer.ID]*spot[S]{}, sources: map[netip.Addr]int{},
 		parks: newLimiter[peer.ID](l.ParkRate), callers: newLimiter[peer.ID](l.CallerRate),
 		callees: newLimiter[peer.ID](l.CalleeRate), from: newLimiter[netip.Addr](l.SourceRate),
+		routes:  newLimiter[route](between(l.CallerRate, l.CalleeRate)),
 		calling: map[peer.ID]int{},
 	}
 }
@@ -111,14 +120,20 @@ func (l *lot[S]) leave(s *spot[S]) {
 func (l *lot[S]) find(callee peer.ID) *spot[S] { return l.spots[callee] }
 
 // invite begins an invitation, which end ends.
-func (l *lot[S]) invite(now time.Time, caller peer.ID, s *spot[S]) (number uint64, status wire.Status) {
+func (l *lot[S]) invite(now time.Time, caller peer.ID, source netip.Addr, s *spot[S]) (number uint64, status wire.Status) {
+	r := route{s.id, source}
 	switch {
 	case s.gone:
 		return 0, wire.NotHere
 	case len(s.calls) >= l.limits.PendingPerCallee, l.calling[caller] >= l.limits.PendingPerCaller, !l.callees.allows(now, s.id):
 		return 0, wire.Busy
+	case source.IsValid() && !l.routes.allows(now, r):
+		return 0, wire.Busy
 	}
 	l.callees.take(now, s.id)
+	if source.IsValid() {
+		l.routes.take(now, r)
+	}
 	l.calling[caller]++
 	s.last++
 	if s.calls == nil { // most callees are not called for hours

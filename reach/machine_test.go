@@ -53,6 +53,23 @@ func TestLotNewestWins(t *testing.T) {
 	}
 }
 
+// TestLotOneSource: one source with many identities leaves room for others who
+// call the same callee.
+func TestLotOneSource(t *testing.T) {
+	l := testLot(Limits{CallerRate: Rate{1, 4}, CalleeRate: Rate{1, 8}})
+	a := mustPark(t, l, "a", home, 0)
+	for i := range 20 {
+		if n, status := l.invite(start, peer.ID(fmt.Sprint("flood", i)), office, a); status == wire.OK {
+			l.end(a, n)
+		} else if i < 6 {
+			t.Errorf("number %d: %v", i, status)
+		}
+	}
+	if _, status := l.invite(start, "honest", home, a); status != wire.OK {
+		t.Errorf("from elsewhere: %v", status)
+	}
+}
+
 func TestLotLimits(t *testing.T) {
 	l := testLot(Limits{Parked: 3, ParkedPerSource: 2, PendingPerCallee: 3, PendingPerCaller: 2, CalleeRate: Rate{1, 4}})
 	a := mustPark(t, l, "a", home, 0)
@@ -66,7 +83,7 @@ func TestLotLimits(t *testing.T) {
 	}
 	invite := func(caller peer.ID, want wire.Status) uint64 {
 		t.Helper()
-		n, status := l.invite(start, caller, a)
+		n, status := l.invite(start, caller, office, a)
 		if status != want {
 			t.Errorf("%s: %v, want %v", caller, status, want)
 		}
@@ -154,7 +171,7 @@ func TestLotCounts(t *testing.T) {
 			"invite": func(t *rapid.T) {
 				if len(spots) > 0 {
 					s := rapid.SampledFrom(spots).Draw(t, "spot")
-					if n, status := l.invite(start, id.Draw(t, "caller"), s); status == wire.OK {
+					if n, status := l.invite(start, id.Draw(t, "caller"), office, s); status == wire.OK {
 						calls = append(calls, pending{s, n})
 					}
 				}

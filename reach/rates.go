@@ -19,6 +19,14 @@ func (r Rate) or(def Rate) Rate {
 	return r
 }
 
+// between returns the mean of two rates; it is no limit if one of them is none.
+func between(a, b Rate) Rate {
+	if a.PerSecond < 0 || b.PerSecond < 0 {
+		return Rate{PerSecond: -1}
+	}
+	return Rate{PerSecond: (a.PerSecond + b.PerSecond) / 2, Burst: (a.Burst + b.Burst) / 2}
+}
+
 // maxBuckets bounds the keys of a limiter: 64 Ki of them are some 6 MB.
 const maxBuckets = 1 << 16
 

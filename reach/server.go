@@ -40,6 +40,7 @@ type Server struct {
 	draining bool
 	streams  map[network.Stream]bool // all that are served
 	requests map[peer.ID]int         // streams that are not parked
+	sources  map[netip.Addr]int      // the same by source
 	asking   int                     // their sum
 	empty    chan struct{}           // closed when a drain has nobody left
 	wg       sync.WaitGroup
@@ -54,7 +55,7 @@ func NewServer(h host.Host, cfg Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, host: h, ctx: ctx, cancel: cancel, lot: newLot[*parked](cfg.Limits),
-		streams: map[network.Stream]bool{}, requests: map[peer.ID]int{}, empty: make(chan struct{}),
+		streams: map[network.Stream]bool{}, requests: map[peer.ID]int{}, sources: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
 	if r := cfg.Registerer; r != nil {
 		c := newCollector(s)
@@ -146,9 +147,13 @@ func (s *Server) track(stream network.Stream, who requester) bool {
 	if s.closed || s.asking >= s.cfg.Limits.Requests || s.requests[who.id] >= s.cfg.Limits.RequestsPerPeer {
 		return false
 	}
+	if who.source.IsValid() && s.sources[who.source] >= s.cfg.Limits.RequestsPerSource {
+		return false
+	}
 	s.streams[stream] = true
 	s.asking++
 	s.requests[who.id]++
+	s.sources[who.source]++
 	s.wg.Add(1)
 	return true
 }
@@ -159,6 +164,9 @@ func (s *Server) untrackRequest(who requester) {
 	s.asking--
 	if s.requests[who.id]--; s.requests[who.id] == 0 {
 		delete(s.requests, who.id)
+	}
+	if s.sources[who.source]--; s.sources[who.source] == 0 {
+		delete(s.sources, who.source)
 	}
 }
 

@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -46,7 +47,7 @@ func (s *Server) inviteOnce(who requester, m *wire.Message) wire.Message {
 		return wire.Message{Status: wire.Internal}
 	}
 	start := time.Now()
-	status, text := s.ask(p, &wire.Message{
+	status, text := s.ask(p, who.source, &wire.Message{
 		Kind: wire.Invitation, Call: m.Call, Peer: who.id, Service: m.Service, Token: token, Servers: s.cfg.Servers,
 	})
 	s.metrics.asked(time.Since(start))
@@ -67,9 +68,9 @@ func (s *Server) find(id peer.ID) *parked {
 
 // ask passes an invitation on and waits for the reply. Replaced means that the
 // callee's stream ended meanwhile.
-func (s *Server) ask(p *parked, m *wire.Message) (status wire.Status, text string) {
+func (s *Server) ask(p *parked, source netip.Addr, m *wire.Message) (status wire.Status, text string) {
 	ch := make(chan wire.Message, 1)
-	if m.Number, status = s.begin(p, m.Peer, ch); status != wire.OK {
+	if m.Number, status = s.begin(p, m.Peer, source, ch); status != wire.OK {
 		return status, ""
 	}
 	defer s.end(p, m.Number)
@@ -100,10 +101,10 @@ func replyStatus(s wire.Status) wire.Status {
 	}
 }
 
-func (s *Server) begin(p *parked, caller peer.ID, ch chan wire.Message) (uint64, wire.Status) {
+func (s *Server) begin(p *parked, caller peer.ID, source netip.Addr, ch chan wire.Message) (uint64, wire.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	number, status := s.lot.invite(time.Now(), caller, p.spot)
+	number, status := s.lot.invite(time.Now(), caller, source, p.spot)
 	if status != wire.OK {
 		if status == wire.Busy {
 			s.metrics.refused[reasonBusy].Add(1)

@@ -196,7 +196,12 @@ func readSecret(name string) (string, error) {
 	}
 	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, maxConfig))
-	return strings.TrimSpace(string(b)), err
+	text := strings.TrimSpace(string(b))
+	if err == nil && text == "" {
+		// It would turn off what it is for, such as the access hook.
+		err = fmt.Errorf("%s is empty", name)
+	}
+	return text, err
 }
 
 // readConfig reads a file.

@@ -206,3 +206,18 @@ func FuzzParseConfig(f *testing.F) {
 		}
 	})
 }
+
+// TestEmptySecretFile: a secret that is not there yet must not turn off what it
+// is for, such as the access hook.
+func TestEmptySecretFile(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	file := filepath.Join(t.TempDir(), "hook")
+	if err := os.WriteFile(file, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("MUSTER_ACCESS_HOOK_URL_FILE", file)
+	code, _, stderr := musterRun(t.Context(), "config", "check")
+	if code != exitUsage || !strings.Contains(stderr, "is empty") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}

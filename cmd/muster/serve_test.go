@@ -485,6 +485,18 @@ func TestLogIsLimited(t *testing.T) {
 	})
 }
 
+// TestLibp2pIsQuiet: also the loggers that go-libp2p derives from ours.
+func TestLibp2pIsQuiet(t *testing.T) {
+	var out bytes.Buffer
+	level := &slog.LevelVar{}
+	level.Set(slog.LevelDebug)
+	l := slog.New(quiet{newLogger(&out, "text", level).Handler()})
+	l.With("logger", "swarm2").WithGroup("g").Warn("a stranger")
+	if l.Error("fault"); strings.Contains(out.String(), "stranger") || !strings.Contains(out.String(), "fault") {
+		t.Errorf("written: %s", out.String())
+	}
+}
+
 func TestShareFiles(t *testing.T) {
 	for _, c := range []struct{ files, wanted, conns, relayed int }{
 		{0, 4500, 4500, 0}, {256, 4500, 96, 96}, {1024, 100, 100, 860}, {20000, 4500, 4500, 15436}, {70, 4500, 16, 16},
