@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -209,10 +210,11 @@ func statusFailure(e *reach.StatusError) error {
 }
 
 // splice joins a link and a local connection until both directions have ended.
+// Where one breaks off, neither end is made to believe that it was all.
 func splice(ctx context.Context, conn *link.Conn, local halfCloser) (sent, received int64) {
 	stop := context.AfterFunc(ctx, func() {
-		_ = conn.Close()
-		_ = local.Close()
+		conn.Abort("interrupted")
+		reset(local)
 	})
 	defer stop()
 	var wg sync.WaitGroup
@@ -223,15 +225,25 @@ func splice(ctx context.Context, conn *link.Conn, local halfCloser) (sent, recei
 	wg.Go(func() {
 		var err error
 		received, err = io.Copy(local, conn)
-		_ = local.CloseWrite()
 		if err != nil { // the link is lost: nobody reads what the other direction sends
-			_ = local.Close()
+			reset(local)
+			return
 		}
+		_ = local.CloseWrite()
 	})
 	wg.Wait()
 	_ = local.Close()
 	_ = conn.Close()
 	return sent, received
+}
+
+// reset closes a connection so that its other end does not take it for the end of
+// what was sent.
+func reset(local halfCloser) {
+	if c, ok := local.(*net.TCPConn); ok {
+		_ = c.SetLinger(0)
+	}
+	_ = local.Close()
 }
 
 // A halfCloser is a connection whose sending direction can be ended alone.

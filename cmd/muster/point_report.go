@@ -97,10 +97,19 @@ func (r *linkReport) closed(prefix string, sent, received int64, err error) {
 	r.ev.say(line, object)
 }
 
+// An interruptible link is broken off by Close: what was only begun must not look
+// complete to the peer.
+type interruptible struct{ *link.Conn }
+
+func (c interruptible) Close() error {
+	c.Abort("interrupted")
+	return nil
+}
+
 // pipeLink is a pipe over a link until both directions have ended.
 func pipeLink(ctx context.Context, e *env, ev events, start time.Time, conn *link.Conn) error {
 	report := reportLink(ev, start, conn, "")
-	p := pipe{conn: conn, in: e.stdin, out: e.stdout, interactive: isTerminal(e.stdin)}
+	p := pipe{conn: interruptible{conn}, in: e.stdin, out: e.stdout, interactive: isTerminal(e.stdin)}
 	if isTerminal(e.stderr) && !isTerminal(e.stdin) && !isTerminal(e.stdout) && !ev.json {
 		p.progress = newProgress(e.stderr, e.stdin)
 	}

@@ -344,6 +344,47 @@ func TestWrongIdentity(t *testing.T) {
 	}
 }
 
+// TestInterruptedIsNotTheEnd: what an interrupted caller has sent is not taken for
+// all of it, by a listener or behind a forward.
+func TestInterruptedIsNotTheEnd(t *testing.T) {
+	clearEnv(t)
+	l := startJSON(t, strings.NewReader(""), "listen", "--server", startRdvServer(t))
+	text, _ := l.want("ticket")["ticket"].(string)
+	in, w := io.Pipe()
+	defer w.Close() //nolint:errcheck // always nil
+	c := startJSON(t, in, "call", text)
+	if _, err := io.WriteString(w, "the first half"); err != nil {
+		t.Fatal(err)
+	}
+	c.want("connected")
+	l.want("connected")
+	c.stop()
+	l.wait(exitOther)
+	<-c.done
+
+	t.Setenv(envPoint, startReachPoint(t, reach.Config{}))
+	file, id := newKeyFile(t)
+	up := startJSON(t, strings.NewReader(""), "up", "--key", file, "--expose", "echo="+startEcho(t))
+	up.want("reachable")
+	lines, _ := startVerb(t, "forward", id+":echo")
+	conn, err := net.Dial("tcp", nextLine(t, lines))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // the test is over
+	if _, err := io.WriteString(conn, "half"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	up.stop()
+	if n, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("read %d, %v", n, err)
+	}
+	<-up.done
+}
+
 // TestTwoPoints: one of two points may be dead.
 func TestTwoPoints(t *testing.T) {
 	clearEnv(t)
