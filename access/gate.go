@@ -405,11 +405,15 @@ func (g *Gate) charge(n int64, gr Grant) error {
 	return nil
 }
 
-// note counts and logs a decision.
+// note counts and logs a decision. Why it could not be made is for the log only:
+// the error is told to strangers, and may name the operator's service.
 func (g *Gate) note(op string, err error) error {
 	g.stats.count(op, err)
 	if err != nil {
 		g.cfg.Logger.Debug("refused", "op", op, "err", err)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return ErrUnavailable
 	}
 	return err
 }

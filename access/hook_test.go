@@ -195,3 +195,17 @@ func TestHookIsNotBlamedForCallers(t *testing.T) {
 		t.Errorf("callers who went away count: %v", err)
 	}
 }
+
+// TestHookIsNotTold: where the service is, is nobody's business but the log's.
+func TestHookIsNotTold(t *testing.T) {
+	h := newHook(t, func(*http.Request) (int, error) { return 0, errors.New("dial tcp 10.1.2.3:80: refused") })
+	g, err := access.NewGate(access.Config{Policy: access.Policy{Relay: access.OpenToEach}, Hook: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = g.Reach(t.Context(), access.ReachRequest{Peer: alice})
+	wantErr(t, "down", err, access.ErrUnavailable)
+	if strings.Contains(err.Error(), "10.1.2.3") {
+		t.Errorf("strangers are told %q", err)
+	}
+}

@@ -173,7 +173,10 @@ func (p *servePlan) planNames(check func(string, error)) {
 	if p.maxTTL < p.minTTL || p.maxTTL%time.Second != 0 || p.maxTTL > rendezvous.MaxTTL {
 		check("rendezvous.max_ttl", fmt.Errorf("%v is not between min_ttl and 72h in whole seconds", p.maxTTL))
 	}
-	for key, n := range map[string]int{"rendezvous.max_per_peer": p.maxPerPeer, "rendezvous.max_total": p.maxTotal, "limits.connections": p.maxConns} {
+	for key, n := range map[string]int{
+		"rendezvous.max_per_peer": p.maxPerPeer, "rendezvous.max_total": p.maxTotal, "limits.connections": p.maxConns,
+		"relay.max_waiting": p.maxWaiting, "relay.max_waiting_per_source": p.maxWaitingPerSource,
+	} {
 		if n == 0 {
 			check(key, errors.New("0 is nobody; leave it out for the default"))
 		}

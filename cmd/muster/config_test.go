@@ -29,6 +29,7 @@ func TestWrongConfigs(t *testing.T) {
 		{"[relay]\naccess = \"token\"\naccess = \"open\"", "access", "3"},
 		{"[relay]\n[relay]", "relay", "2"},
 		{"[relay]\nmax_pairs = -1", "relay.max_pairs", "2"},
+		{"[relay]\nmax_waiting = 0", "relay.max_waiting", "2"},
 		{"[relay]\nmax_pairs = \"many\"", "relay.max_pairs", "2"},
 		{"[relay]\nmax_pairs = 1.5", "relay.max_pairs", "2"},
 		{"[relay]\nlobby_timeout = 60", "relay.lobby_timeout", "2"},
