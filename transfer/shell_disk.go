@@ -21,7 +21,8 @@ import (
 type disk struct {
 	root  *os.Root
 	umask fs.FileMode
-	folds bool // the file system takes names that differ in case for one
+	folds bool         // the file system takes names that differ in case for one
+	stop  func() error // why hashing is to end early, or nil
 	hooks testHooks
 }
 
@@ -109,7 +110,7 @@ func (d *disk) hashFile(name string, n int64) (sum [sha256.Size]byte, ok bool, e
 		return sum, false, err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	h, err := hashPrefix(f, n)
+	h, err := hashPrefix(f, n, d.stop)
 	if h != nil {
 		h.Sum(sum[:0])
 	}
@@ -117,20 +118,38 @@ func (d *disk) hashFile(name string, n int64) (sum [sha256.Size]byte, ok bool, e
 }
 
 // hashPrefix hashes the first n bytes of f; it returns nil if there are fewer.
-func hashPrefix(f *os.File, n int64) (hash.Hash, error) {
+// That may take minutes: it ends with the error of stop as soon as there is one.
+func hashPrefix(f *os.File, n int64, stop func() error) (hash.Hash, error) {
 	h := sha256.New()
-	got, err := io.CopyBuffer(onlyWriter{h}, onlyReader{io.NewSectionReader(f, 0, n)}, make([]byte, chunk))
-	if err != nil || got < n {
-		return nil, err
+	in := stoppable{io.NewSectionReader(f, 0, n), stop}
+	got, err := io.CopyBuffer(onlyWriter{h}, in, make([]byte, chunk))
+	if cut := stop(); cut != nil {
+		return nil, cut
+	}
+	if err != nil {
+		return nil, fmt.Errorf("transfer: %w", err)
+	}
+	if got < n {
+		return nil, nil //nolint:nilnil // documented
 	}
 	return h, nil
 }
 
+// A stoppable reader fails with the error of stop.
+type stoppable struct {
+	from io.Reader
+	stop func() error
+}
+
+func (r stoppable) Read(b []byte) (int, error) {
+	if err := r.stop(); err != nil {
+		return 0, err
+	}
+	return r.from.Read(b)
+}
+
 // io.CopyBuffer uses its buffer only if neither end knows better.
-type (
-	onlyReader struct{ io.Reader }
-	onlyWriter struct{ io.Writer }
-)
+type onlyWriter struct{ io.Writer }
 
 // openRegular opens a file that must not be a link or a device.
 func (d *disk) openRegular(name string, flag int) (*os.File, error) {

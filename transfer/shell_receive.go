@@ -189,7 +189,7 @@ func (r *receiver) prepare() (err error) {
 	if r.disk, err = openDisk(r.dir); err != nil {
 		return err
 	}
-	r.disk.hooks = r.cfg.hooks
+	r.disk.stop, r.disk.hooks = r.s.reason, r.cfg.hooks
 	if r.disk.folds || r.disk.hooks.folds {
 		if err := r.m.collision(); err != nil {
 			return err
@@ -356,7 +356,7 @@ func (d *disk) openResumption(e *entry) (resumption, error) {
 		return resumption{}, nil //nolint:nilerr // newPartial removes what is there, or says why not
 	}
 	p.at = min(p.size(), e.size)
-	h, err := hashPrefix(p.f, p.at)
+	h, err := hashPrefix(p.f, p.at, d.stop)
 	if err != nil || h == nil || p.at == 0 {
 		return resumption{}, p.f.Close()
 	}

@@ -263,9 +263,9 @@ func (t *sender) answerOne(q wire.Span) error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	h, err := hashPrefix(f, int64(q.Offset))
+	h, err := hashPrefix(f, int64(q.Offset), t.s.reason)
 	if err != nil {
-		return fmt.Errorf("transfer: %w", err)
+		return err
 	}
 	if h == nil {
 		return fmt.Errorf("%w: %q", ErrChanged, t.m.entries[q.Index].path)
@@ -380,7 +380,10 @@ func (o *outlet) prefix(f *os.File, w wire.Span) (hash.Hash, error) {
 	if p, ok := o.t.known[w.Index]; ok && p.n == w.Offset {
 		return p.h, nil
 	}
-	h, err := hashPrefix(f, int64(w.Offset))
+	busy, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go o.t.s.keepBusy(busy) // this may take minutes, too
+	h, err := hashPrefix(f, int64(w.Offset), o.t.s.reason)
 	if err == nil && h == nil {
 		err = fmt.Errorf("%w: %q", ErrChanged, o.t.m.entries[w.Index].path)
 	}

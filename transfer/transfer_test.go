@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/muster-p2p/muster/transfer"
+	"github.com/muster-p2p/muster/transfer/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -505,6 +506,44 @@ func TestCancel(t *testing.T) {
 	got := readTree(t, to)
 	if _, there := got["f"]; there || got[".f.muster-part"] == "" {
 		t.Errorf("left %v", short(got))
+	}
+}
+
+// TestCancelWhileHashing: a terabyte that is there already takes an hour to
+// hash; nobody waits for that when the transfer is over.
+func TestCancelWhileHashing(t *testing.T) {
+	const size = 1 << 40
+	sparse := func(name string) string {
+		dir := t.TempDir()
+		f, err := os.Create(filepath.Join(dir, name))
+		if err == nil {
+			err = errors.Join(f.Truncate(size), f.Close())
+		}
+		if err != nil {
+			t.Skip("no sparse files here: ", err)
+		}
+		return dir
+	}
+	from, to := sparse("f"), sparse(transfer.PartialName("f"))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	offer := sender().offer(wire.Entry{Perm: 0o644, Size: size, Path: "f"})
+	_, err := transfer.Receive(ctx, scripted{&offer.Buffer}, to, transfer.ReceiveConfig{Accept: func(transfer.Offer) error {
+		cancel()
+		return nil
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("receive: %v", err)
+	}
+
+	src, err := transfer.Scan(t.Context(), []string{from + "/f"}, transfer.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close() //nolint:errcheck // only read
+	asksAndGoes := receiver().span(wire.Ask, 0, size)
+	if _, err := transfer.Send(t.Context(), scripted{&asksAndGoes.Buffer}, src, transfer.SendConfig{}); !errors.Is(err, transfer.ErrBroken) {
+		t.Errorf("send: %v", err)
 	}
 }
 
