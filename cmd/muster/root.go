@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,8 +112,8 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		if len(args) == len(names) {
 			return nil
 		}
-		return usageError(fmt.Errorf("%s takes %s, got %d arguments",
-			cmd.CommandPath(), strings.Join(names, " "), len(args)), "see '"+cmd.CommandPath()+" --help'")
+		want := cmp.Or(strings.Join(names, " "), "no arguments")
+		return usageError(fmt.Errorf("%s takes %s, got %d", cmd.CommandPath(), want, len(args)), "see '"+cmd.CommandPath()+" --help'")
 	}
 }
 

@@ -301,10 +301,8 @@ func (s *transferShow) end(ctx context.Context, res transfer.Result, err error) 
 		_ = s.bar.Clear() // a display
 		s.bar = nil
 	}
-	moved := time.Since(s.begun)
-	if s.begun.IsZero() {
-		moved = 0
-	}
+	// The first chunk began before its time is known: what came after it counts.
+	moved, since := s.at.Done-s.before, time.Since(s.begun)
 	s.mu.Unlock()
 	took := time.Since(s.start)
 	<-s.report.done
@@ -316,8 +314,8 @@ func (s *transferShow) end(ctx context.Context, res transfer.Result, err error) 
 		return transferFailure(err)
 	}
 	line := fmt.Sprintf("done %s: %s in %s", s.doing, offerText(res.Offer), took.Round(time.Millisecond))
-	if moved > 0 && res.Moved > 0 {
-		line += fmt.Sprintf(", %s/s", sizeText(int64(float64(res.Moved)/moved.Seconds())))
+	if moved > 0 {
+		line += fmt.Sprintf(", %s/s", sizeText(int64(float64(moved)/since.Seconds())))
 	}
 	if res.Kept > 0 {
 		line += fmt.Sprintf("; %s had come before", sizeText(res.Kept))
