@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,7 +69,7 @@ func pubSource(stdin io.Reader, args []string, raw bool, limit int) (func() ([]b
 	sc.Buffer(nil, limit+1)
 	return func() ([]byte, error) {
 		if !sc.Scan() {
-			return nil, errors.Join(sc.Err(), io.EOF)
+			return nil, cmp.Or(sc.Err(), io.EOF)
 		}
 		return append([]byte(nil), sc.Bytes()...), nil
 	}, nil
@@ -118,6 +119,9 @@ func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time
 		b, err := next()
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if errors.Is(err, bufio.ErrTooLong) {
+			return usageError(fmt.Errorf("line %d is longer than a message may be", s.published+1), "raise --max-size here and at the peers, or publish all of stdin with --raw")
 		}
 		if err != nil {
 			return fail(exitLocal, fmt.Errorf("read stdin: %w", err), "")

@@ -99,3 +99,19 @@ func TestPubSubRaw(t *testing.T) {
 		t.Errorf("got %q, %v, want %q", got, err, payload)
 	}
 }
+
+// A line too long for a message is an error, and not the end of stdin.
+func TestPubLineTooLong(t *testing.T) {
+	addr, out := start(t, "sub", "news")
+	var errs strings.Builder
+	args := []string{"pub", "news", "--max-size", "1000", "--peer", addr}
+	if code := run(t.Context(), args, strings.NewReader("one\n"+strings.Repeat("x", 1001)+"\nthree\n"), io.Discard, &errs); code != exitUsage {
+		t.Errorf("exit %d, %s", code, errs.String())
+	}
+	if !strings.Contains(errs.String(), "line 2") {
+		t.Errorf("said %q", errs.String())
+	}
+	if line, err := out.ReadString('\n'); err != nil || line != "one\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
