@@ -365,7 +365,7 @@ func (f *rendezvousFlags) printFound(e *env, found rendezvous.Found, event strin
 	if event != "" {
 		event += "\t"
 	}
-	_, err := fmt.Fprintf(e.stdout, "%s%s\t%s\t%d\t%s\n", event, found.ID, strings.Join(addrs, ","), ttl, printable(found.NS))
+	_, err := fmt.Fprintf(e.stdout, "%s%s\t%s\t%d\t%s\n", event, found.ID, printable(strings.Join(addrs, ",")), ttl, printable(found.NS))
 	return err
 }
 

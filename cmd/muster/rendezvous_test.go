@@ -11,6 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/muster-p2p/muster/rendezvous"
 )
 
 // muster runs the command and returns its exit code and output.
@@ -192,5 +196,23 @@ func TestRendezvousServePebble(t *testing.T) {
 	point = nextLine(t, lines)
 	if got := want(t, exitOK, "rendezvous", "discover", "lab", "--point", point); strings.Count(got, "\n") != 1 {
 		t.Errorf("after a restart: %q", got)
+	}
+}
+
+// TestFoundIsOneLine: an address is a stranger's text as well, and a DNS name
+// in it may hold anything but a slash.
+func TestFoundIsOneLine(t *testing.T) {
+	addr, err := ma.NewMultiaddr("/dns4/a\x1b[2J\nb\tc/tcp/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	var found rendezvous.Found
+	found.Addrs = []ma.Multiaddr{addr}
+	if err := new(rendezvousFlags).printFound(&env{stdout: &out}, found, ""); err != nil {
+		t.Fatal(err)
+	}
+	if s := out.String(); strings.Count(s, "\n") != 1 || strings.Count(s, "\t") != 3 || strings.Contains(s, "\x1b") {
+		t.Errorf("printed %q", s)
 	}
 }
