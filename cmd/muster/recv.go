@@ -152,6 +152,9 @@ func (f *recvFlags) await(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	defer stop()
+	if l != nil && f.yes && len(allow) == 0 {
+		show.ev.say("whoever finds this peer at the point may send to it; --allow says who", map[string]any{"event": "open"})
+	}
 	d := &door{c: c, show: show, m: m, l: l, allow: allow, timeout: f.timeout}
 	d.do = func(ctx context.Context, conn *link.Conn) error { return f.receive(ctx, e, show, time.Time{}, conn) }
 	return d.serve(ctx)
