@@ -135,6 +135,10 @@ type PointConfig struct {
 	Usage  *access.Usage
 	Hook   *access.Hook
 
+	// Shared says that other points use the same secret, which they do over one
+	// database, with tokens of their own: see access.Config.
+	Shared bool
+
 	// Secret is what tokens for meetings are made with, access.MinSecret bytes
 	// at least. If nil, it is that of the store: points over one store take each
 	// other's tokens.

@@ -95,7 +95,7 @@ func (p *Point) openGate(n *Node, secret []byte) error {
 		return err
 	}
 	cfg := access.Config{
-		Policy: p.cfg.Policy, Minter: minter, Tokens: p.cfg.Tokens, Usage: p.cfg.Usage, Hook: p.cfg.Hook,
+		Policy: p.cfg.Policy, Minter: minter, Tokens: p.cfg.Tokens, Usage: p.cfg.Usage, Hook: p.cfg.Hook, Shared: p.cfg.Shared,
 		Logger: n.cfg.Logger, Registerer: n.cfg.Registerer,
 	}
 	if p.rendezvous != nil {

@@ -252,3 +252,52 @@ func TestUsageIsBounded(t *testing.T) {
 		t.Errorf("%d tokens are counted, the busy one has %d bytes", u.Len(), u.Bytes("busy"))
 	}
 }
+
+// A meeting that a token of another point pays for is let in where points share
+// the secret, but not one of a token that was revoked here.
+func TestMintedAtAnotherPoint(t *testing.T) {
+	now := start
+	here := openTokens(t, filepath.Join(t.TempDir(), "here"))
+	there := openTokens(t, filepath.Join(t.TempDir(), "there"))
+	gate := func(tokens *access.Tokens, shared bool) *access.Gate {
+		cfg := access.Config{
+			Policy: access.Policy{Relay: access.ByToken, SessionBytes: 10}, Minter: newMinter(t, 1), Tokens: tokens, Shared: shared,
+		}
+		cfg.SetClock(func() time.Time { return now })
+		g, err := access.NewGate(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	mint := func(tokens *access.Tokens) (minted, id string) {
+		text, tok := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Reach}})
+		grant, err := gate(tokens, true).Reach(t.Context(), access.ReachRequest{Peer: alice, Token: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return gate(tokens, true).Mint(grant, time.Minute), tok.ID
+	}
+	theirs, _ := mint(there)
+	ours, id := mint(here)
+	if _, err := gate(here, false).Relay(t.Context(), access.RelayRequest{Token: theirs}); !errors.Is(err, access.ErrForbidden) {
+		t.Errorf("not shared: %v", err)
+	}
+	g := gate(here, true)
+	grant, err := g.Relay(t.Context(), access.RelayRequest{Token: theirs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Charge(11, grant); !errors.Is(err, access.ErrForbidden) {
+		t.Errorf("beyond the session's bytes: %v", err)
+	}
+	if err := here.Revoke(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Relay(t.Context(), access.RelayRequest{Token: ours}); !errors.Is(err, access.ErrForbidden) {
+		t.Errorf("revoked: %v", err)
+	}
+	if err := here.Revoke(id); !errors.Is(err, access.ErrNoToken) {
+		t.Errorf("revoked twice: %v", err)
+	}
+}

@@ -27,6 +27,10 @@ const (
 	tokenMode = 0o600
 	dirMode   = 0o700
 	tokenExt  = ".json"
+
+	// revokedExt is what is left of a revoked token: it may not pay for the
+	// meetings that it was good for when they were arranged.
+	revokedExt = ".revoked"
 )
 
 // Tokens are the issued tokens in a directory, one file each, so that a token
@@ -40,7 +44,8 @@ type Tokens struct {
 	looked time.Time
 	stamp  time.Time // of the directory, when it was read
 	byID   map[Account]*Token
-	err    error // of the last reading, nil if it was good
+	gone   map[Account]bool // revoked
+	err    error            // of the last reading, nil if it was good
 }
 
 // OpenTokens returns the tokens of dir, which is made when the first is issued.
@@ -88,7 +93,7 @@ func (t *Tokens) Revoke(id string) error {
 	if _, err := ParseAccount(id); err != nil {
 		return err
 	}
-	err := os.Remove(filepath.Join(t.dir, id+tokenExt))
+	err := os.Rename(filepath.Join(t.dir, id+tokenExt), filepath.Join(t.dir, id+revokedExt))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrNoToken, id)
 	}
@@ -125,12 +130,12 @@ func (t *Tokens) Reload() error {
 }
 
 func (t *Tokens) reloadLocked() error {
-	byID, stamp, err := readTokens(t.dir)
+	byID, gone, stamp, err := readTokens(t.dir)
 	t.err = err
 	if err != nil {
 		return err
 	}
-	t.byID, t.stamp = byID, stamp
+	t.byID, t.gone, t.stamp = byID, gone, stamp
 	return nil
 }
 
@@ -156,6 +161,14 @@ func (t *Tokens) account(now time.Time, id Account) *Token {
 	defer t.mu.Unlock()
 	t.lookLocked(now)
 	return t.byID[id]
+}
+
+// revoked reports whether there was a token with an ID, and is no more.
+func (t *Tokens) revoked(now time.Time, id Account) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lookLocked(now)
+	return t.gone[id]
 }
 
 // any reports whether f is true of a token. It holds the lock while f runs.
@@ -191,44 +204,50 @@ func (t *Tokens) Health() error {
 	return t.err
 }
 
-func readTokens(dir string) (map[Account]*Token, time.Time, error) {
+func readTokens(dir string) (byID map[Account]*Token, gone map[Account]bool, stamp time.Time, err error) {
 	// The stamp is from before the reading: what changes in between is seen at
 	// the next look.
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, time.Time{}, nil
+		return nil, nil, time.Time{}, nil
 	}
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("access: %w", err)
+		return nil, nil, time.Time{}, fmt.Errorf("access: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("access: %w", err)
+		return nil, nil, time.Time{}, fmt.Errorf("access: %w", err)
 	}
-	stamp := info.ModTime()
+	stamp = info.ModTime()
 	if time.Since(stamp) < time.Second {
 		stamp = time.Unix(1, 0) // too fresh to tell a later change from this one
 	}
-	byID := make(map[Account]*Token)
+	byID, gone = make(map[Account]*Token), make(map[Account]bool)
 	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), revokedExt); ok {
+			if account, err := ParseAccount(id); err == nil && len(gone) < MaxTokens {
+				gone[account] = true
+			}
+			continue
+		}
 		id, ok := strings.CutSuffix(e.Name(), tokenExt)
 		account, err := ParseAccount(id)
 		if !ok || err != nil {
 			continue // a file that is being written
 		}
 		if len(byID) >= MaxTokens {
-			return nil, time.Time{}, fmt.Errorf("access: %s holds more than %d tokens", dir, MaxTokens)
+			return nil, nil, time.Time{}, fmt.Errorf("access: %s holds more than %d tokens", dir, MaxTokens)
 		}
 		tok, err := readToken(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // revoked in between
 		}
 		if err != nil {
-			return nil, time.Time{}, err
+			return nil, nil, time.Time{}, err
 		}
 		byID[account] = tok
 	}
-	return byID, stamp, nil
+	return byID, gone, stamp, nil
 }
 
 func readToken(name string) (*Token, error) {

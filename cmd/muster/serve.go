@@ -270,6 +270,7 @@ func (d *daemon) pointConfig(relayed int) (_ *muster.PointConfig, err error) {
 			MaxWaitingPerSource: min(p.maxWaitingPerSource, max(1, relayed/4)),
 		},
 		Relayer: p.relayer(d.log),
+		Shared:  kindOfStore(p.store) == "postgres",
 		Policy:  p.policy, Tokens: d.tokens, Usage: d.usage, Hook: p.hook,
 	}
 	if relayed == 0 {
