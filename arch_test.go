@@ -34,6 +34,7 @@ var layers = map[string]int{
 	"transfer/wire":          0,
 	"internal/simnet":        0,
 	"internal/groupcommit":   0,
+	"internal/pgmigrate":     0,
 	"discv5":                 1,
 	"rendezvous":             1,
 	"rdv":                    1,

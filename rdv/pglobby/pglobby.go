@@ -17,7 +17,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	mrand "math/rand/v2"
 	"net/url"
 	"sync"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/muster-p2p/muster/internal/pgmigrate"
 	"github.com/muster-p2p/muster/rdv"
 )
 
@@ -153,46 +153,7 @@ func (d *Directory) dropOwn(ctx context.Context) error {
 
 // migrate runs the migrations that have not been run.
 func (d *Directory) migrate(ctx context.Context) error {
-	files, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return err
-	}
-	return pgx.BeginFunc(ctx, d.db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
-			return err
-		}
-		// Asked rather than "if not exists", for which the role would need the
-		// right to make tables at each start.
-		var there bool
-		if err := tx.QueryRow(ctx, "select to_regclass('muster_rdv_migration') is not null").Scan(&there); err != nil {
-			return err
-		}
-		if !there {
-			if _, err := tx.Exec(ctx, "create table muster_rdv_migration (version integer primary key, at timestamptz not null default now())"); err != nil {
-				return err
-			}
-		}
-		var done int
-		if err := tx.QueryRow(ctx, "select coalesce(max(version), 0) from muster_rdv_migration").Scan(&done); err != nil {
-			return err
-		}
-		if done > len(files) {
-			return fmt.Errorf("the tables are of version %d, this muster knows %d: run the later one", done, len(files))
-		}
-		for i, name := range files[done:] {
-			sql, err := migrations.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, string(sql)); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			if _, err := tx.Exec(ctx, "insert into muster_rdv_migration (version) values ($1)", done+i+1); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return pgmigrate.Run(ctx, d.db, migrations, "muster_rdv_migration", migrationLock)
 }
 
 // Secret implements [rdv.Directory].
