@@ -47,6 +47,9 @@ table() {
     natlab/natlab.sh down
   done
   natlab/tools/bin/linktable "$json" | tee "$out/natlab-link.md"
+  # Beside the last results of the others: the table of the top README.
+  natlab/tools/bin/table "+muster:$json" "rdv v0.0.6:$out/natlab-rdv.json" "pion/webrtc:$out/natlab-pion.json" \
+    "go-libp2p:$out/natlab-libp2p.json" >"$out/natlab-compared.md"
 }
 
 faults() {

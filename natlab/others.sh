@@ -65,7 +65,7 @@ busy() { awk -F'"cpu_wait":' 'NF > 1 { s += $2 + 0; n++ } END { printf "%.0f", n
 version() { (cd bench/reach && go list -m -f '{{ .Path }} {{ .Version }}' "$@") | paste -sd, | sed 's/,/, /g'; }
 echo
 {
-  "$bin/table" "${columns[@]}"
+  natlab/tools/bin/table "${columns[@]}"
   echo
   echo "$(date -u +%F), $(uname -s) $(uname -r | cut -d. -f1,2), $(nproc) processors; $(go version | cut -d' ' -f3); $(version github.com/pion/webrtc/v4 github.com/pion/ice/v4 github.com/pion/turn/v5 github.com/libp2p/go-libp2p). Something waited for a processor $(busy "$out"/natlab-{beside,pion,libp2p}.json 2>/dev/null) % of the time."
 } | tee "$out/natlab-others.md"

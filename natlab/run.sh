@@ -34,7 +34,7 @@ for name in muster rdv; do
   [ -z "$ONLY" ] || [ "$ONLY" = $name ] || continue
   impl $name
   export OUT=$out/natlab-$name.json; : >"$OUT"
-  columns+=("$name:$OUT")
+  case $name in rdv) columns+=("rdv v0.0.6:$OUT");; *) columns+=("$name:$OUT");; esac
   DELAY=25 RUNS=$RUNS natlab/natlab.sh matrix
   DELAY=25 RUNS=$RUNS natlab/natlab.sh run proxy
   # Peers next to each other, the server 20 to 30 ms away from both.

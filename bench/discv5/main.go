@@ -1,4 +1,4 @@
-// Discv5 measures muster's discv5 against go-ethereum's, on the same work, in
+// Command discv5 measures muster's discv5 against go-ethereum's, on the same work, in
 // the same run, and prints the ratios.
 //
 //	go run . [-run wire,net,memory,flood] [-rounds 3] [-time 1s] [-out FILE]

@@ -1,4 +1,4 @@
-// Discv5 runs muster against the other implementations of Node Discovery v5:
+// Command discv5 runs muster against the other implementations of Node Discovery v5:
 // go-ethereum's conformance suite against the muster binary, then every
 // request in both directions between muster and each foreign node.
 // README.md says what it needs and what the peers' line protocol is.

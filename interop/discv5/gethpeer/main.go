@@ -1,4 +1,4 @@
-// Gethpeer is a go-ethereum discv5 node behind the line protocol that
+// Command gethpeer is a go-ethereum discv5 node behind the line protocol that
 // interop/discv5/README.md describes.
 package main
 

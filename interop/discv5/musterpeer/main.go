@@ -1,4 +1,4 @@
-// Musterpeer is a muster discv5 node behind the line protocol that
+// Command musterpeer is a muster discv5 node behind the line protocol that
 // interop/discv5/README.md describes. It is a module of its own so that the
 // go-ethereum in the module above takes no part in building it.
 package main

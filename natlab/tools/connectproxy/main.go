@@ -1,4 +1,4 @@
-// connectproxy is an HTTP proxy that only makes tunnels, as the one way out of
+// Command connectproxy is an HTTP proxy that only makes tunnels, as the one way out of
 // many networks is. Standard library only.
 //
 //	connectproxy -listen :3128

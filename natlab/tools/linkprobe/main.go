@@ -1,4 +1,4 @@
-// linkprobe measures a link, that is 'muster listen' and 'muster call', in a
+// Command linkprobe measures a link, that is 'muster listen' and 'muster call', in a
 // running natlab topology.
 //
 // Each run starts LISTEN in its namespace, takes the ticket from its stderr, and

@@ -1,4 +1,4 @@
-// linktable turns results of linkprobe into a table in Markdown.
+// Command linktable turns results of linkprobe into a table in Markdown.
 //
 //	linktable natlab-link.json
 package main

@@ -1,4 +1,4 @@
-// fold adds results of the laboratory's probe, which it reads from standard
+// Command fold adds results of the laboratory's probe, which it reads from standard
 // input with the peers' logs in them, to a file of results without logs. Those
 // of the same topologies are replaced. It adds what the acceptor saw:
 // "self_path" as the program itself names it, and, if a direct connection came

@@ -1,4 +1,4 @@
-// peer-libp2p is a pipe between two peers by go-libp2p as it ships: circuit
+// Command peer-libp2p is a pipe between two peers by go-libp2p as it ships: circuit
 // relay v2 with its limits lifted, and direct connections by DCUtR.
 //
 //	peer-libp2p serve [:8080]        the relay: TCP, WebSocket and QUIC on one port

@@ -1,4 +1,4 @@
-// peer-pion is a pipe between two peers by pion/webrtc as it ships: a data
+// Command peer-pion is a pipe between two peers by pion/webrtc as it ships: a data
 // channel, candidates sent as they are found, STUN and TURN by pion/turn.
 //
 //	peer-pion serve [:8080]          signalling on TCP; STUN and TURN on UDP and TCP 3478
