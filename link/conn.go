@@ -182,6 +182,9 @@ func (c *Conn) CloseWrite() error {
 	if c.closed {
 		return errAborted
 	}
+	if c.peerLeft() {
+		return nil // there is nobody to tell
+	}
 	if c.err != nil {
 		return c.err
 	}
@@ -189,6 +192,10 @@ func (c *Conn) CloseWrite() error {
 	c.pump(time.Now())
 	return nil
 }
+
+// peerLeft reports whether the peer closed the link after it had everything
+// that was written: a good end for both.
+func (c *Conn) peerLeft() bool { return errors.Is(c.err, ErrPeerClosed) && c.out.arrived() }
 
 // Close ends both directions. It waits until the peer has acknowledged what was
 // written, at most for [Config.Linger], and returns an error if it has not. What
@@ -217,10 +224,9 @@ func (c *Conn) Close() error {
 	}
 	timer.Stop()
 	err := c.err
-	if errors.Is(err, ErrPeerClosed) && c.out.drained() {
+	if c.peerLeft() {
 		err = nil
-	}
-	if err == nil && !c.out.drained() {
+	} else if err == nil && !c.out.drained() {
 		err = fmt.Errorf("link: the peer did not acknowledge everything: %w", os.ErrDeadlineExceeded)
 	}
 	code := wire.CodeDone

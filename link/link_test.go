@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -233,5 +234,37 @@ func TestMeetingIsChecked(t *testing.T) {
 	}
 	if _, err := e.Dial(t.Context(), newEndpoint(t, link.Config{}).ID(), link.Meeting{Servers: []string{"http://127.0.0.1:1"}, Token: "t"}); err == nil {
 		t.Error("reached a server that is not there")
+	}
+}
+
+// TestPeerClosesFirst: a peer that has everything may close at any time; who
+// closes after it has not failed.
+func TestPeerClosesFirst(t *testing.T) {
+	t.Parallel()
+	server, dialer, acceptor := newServer(t), newEndpoint(t, link.Config{}), newEndpoint(t, link.Config{})
+	for _, wrote := range []string{"", "all of it was acknowledged"} {
+		a, b := pairAt(t, dialer, acceptor, "closes-first-"+strconv.Itoa(len(wrote)), server)
+		if _, err := a.Write([]byte(wrote)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(b, make([]byte, len(wrote))); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Errorf("Close of the first = %v", err)
+		}
+		<-a.Done()
+		if _, err := a.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("Read = %v, want an end of file", err)
+		}
+		if _, err := a.Write([]byte("x")); !errors.Is(err, link.ErrPeerClosed) {
+			t.Errorf("Write = %v, want ErrPeerClosed", err)
+		}
+		if err := a.CloseWrite(); err != nil {
+			t.Errorf("CloseWrite = %v", err)
+		}
+		if err := a.Close(); err != nil {
+			t.Errorf("Close of the second = %v", err)
+		}
 	}
 }

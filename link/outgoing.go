@@ -257,6 +257,12 @@ func (o *outgoing) rewind() { o.at, o.pos = 0, o.head }
 // drained reports whether everything was acknowledged.
 func (o *outgoing) drained() bool { return o.acked == o.end }
 
+// arrived reports whether the peer has every byte, though it may not have the
+// FIN behind them.
+func (o *outgoing) arrived() bool {
+	return o.drained() || o.finished && o.acked == o.end-1
+}
+
 // record returns how many bytes of frames, whole ones, fill one record.
 func record(frames []byte) (n int) {
 	for n < len(frames) {
