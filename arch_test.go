@@ -1,6 +1,7 @@
 package muster_test
 
 import (
+	"bytes"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -32,6 +33,7 @@ var layers = map[string]int{
 	"pubsub/wire":            0,
 	"ticket":                 0,
 	"transfer/wire":          0,
+	"internal/bubble":        0,
 	"internal/simnet":        0,
 	"internal/groupcommit":   0,
 	"internal/pgmigrate":     0,
@@ -129,4 +131,26 @@ func layerOf(dir string) int {
 		return 6
 	}
 	return layers[dir]
+}
+
+// TestBubbles: package internal/bubble tells why.
+func TestBubbles(t *testing.T) {
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && ownModule(name):
+			return filepath.SkipDir
+		case !strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		b, err := os.ReadFile(name)
+		if bytes.Contains(b, []byte("synctest"+".Test(")) {
+			t.Errorf("%s: call bubble.Test, which stands in for synctest's", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

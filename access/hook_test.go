@@ -9,10 +9,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/muster-p2p/muster/access"
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 // A service answers as an operator's does, without a network.
@@ -74,7 +74,7 @@ func TestHookIsAskedWithoutSecrets(t *testing.T) {
 
 // TestHookFailsClosed: "fails closed within 1 s".
 func TestHookFailsClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHook(t, func(r *http.Request) (int, error) {
 			<-r.Context().Done()
 			return 0, context.Cause(r.Context())
@@ -93,7 +93,7 @@ func TestHookFailsClosed(t *testing.T) {
 }
 
 func TestHookIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHook(t, func(r *http.Request) (int, error) {
 			<-r.Context().Done()
 			return 0, context.Cause(r.Context())
@@ -120,7 +120,7 @@ func TestHookIsBounded(t *testing.T) {
 }
 
 func TestHookRemembers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
 		h := newHook(t, func(*http.Request) (int, error) { asked.Add(1); return 200, nil })
 		ask := func(ns string) { wantErr(t, ns, h.Ask(t.Context(), access.Question{Namespace: ns}), nil) }

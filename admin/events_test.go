@@ -12,12 +12,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/muster-p2p/muster/admin"
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 // A stream reads server-sent events.
@@ -128,7 +128,7 @@ func (w *stuckWriter) SetWriteDeadline(time.Time) error { return nil }
 
 // A reader that is too slow is dropped and counted; the snapshots go on.
 func TestSlowReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		var taken atomic.Int64
 		s := newServer(t, admin.Config{
@@ -182,7 +182,7 @@ func pastOf(t *testing.T, cfg admin.Config, d time.Duration) (h history) {
 
 // The charts' past is bounded.
 func TestHistory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := pastOf(t, admin.Config{}, 2*admin.HistoryLen*time.Second)
 		if len(h.Rows) != admin.HistoryLen || len(h.Columns) != len(admin.Columns) {
 			t.Errorf("%d rows of %d", len(h.Rows), len(h.Columns))
@@ -192,7 +192,7 @@ func TestHistory(t *testing.T) {
 
 // A clock that is set back begins a new past.
 func TestHistoryClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		h := pastOf(t, admin.Config{Snapshot: func() admin.Snapshot {
 			now := time.Now()

@@ -17,13 +17,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/muster-p2p/muster/admin"
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -211,7 +211,7 @@ func TestReady(t *testing.T) {
 
 // A part that panics is not ready, one that hangs is asked by one goroutine.
 func TestReadyContains(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
 		var asked atomic.Int64
 		s := newServer(t, admin.Config{Checks: map[string]func(context.Context) error{
@@ -258,7 +258,7 @@ func TestReadiness(t *testing.T) {
 
 // Who asks while another asks gets the same answer.
 func TestReadyTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
 		s := newServer(t, admin.Config{Checks: map[string]func(context.Context) error{
 			"slow": func(context.Context) error { asked.Add(1); time.Sleep(time.Second); return nil },

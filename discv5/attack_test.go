@@ -6,12 +6,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/discv5/wire"
 	"github.com/muster-p2p/muster/enr"
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/simnet"
 )
 
@@ -40,7 +40,7 @@ func besiege(t *testing.T, cfg discv5.Config, f func(*testing.T, *siege)) {
 // siegeOf is besiege with the endpoint left open and the socket dressed up.
 func siegeOf(t *testing.T, cfg discv5.Config, dress func(*simnet.UDPConn) discv5.PacketConn, f func(*testing.T, *siege)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &siege{t: t, at: castle}
 		defer s.served.Wait() // a bubble's clock stops when its root ends
 		s.net = simnet.New(simnet.Config{Seed: 1, Link: simnet.Delay(10 * time.Millisecond), Tap: s.count, Queue: 4096})

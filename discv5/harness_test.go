@@ -14,6 +14,7 @@ import (
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/discv5/wire"
 	"github.com/muster-p2p/muster/enr"
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/secp"
 )
 
@@ -75,7 +76,7 @@ type rig struct {
 // inBubble runs f in a bubble with a node at 203.0.113.1:9000.
 func inBubble(t *testing.T, cfg discv5.Config, f func(*rig)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		conn := newTapConn("203.0.113.1:9000")
 		cfg.Conns = []discv5.PacketConn{conn}
 		r := &rig{t: t, node: listen(t, cfg), conn: conn}

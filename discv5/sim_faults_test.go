@@ -3,10 +3,10 @@ package discv5_test
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/muster-p2p/muster/discv5"
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/simnet"
 )
 
@@ -21,7 +21,7 @@ func faultSize() int {
 // settled runs f on a network that has had five minutes.
 func settled(t *testing.T, f func(*testing.T, *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.close()
 		w.grow(faultSize())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/enr"
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/simnet"
 )
 
@@ -250,7 +251,7 @@ func TestSimulatedNetwork(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		lookups, newcomers = 20, 5
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.close()
 		start := time.Now()

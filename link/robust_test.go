@@ -7,15 +7,16 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 // inWorld runs f with a link over a relay of 10 ms.
 func inWorld(t *testing.T, f func(w *world, a, b *Conn)) {
 	t.Helper()
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, func(int) (r, d [2]*pipe) { return both(10 * time.Millisecond), d })
 		defer w.close()
 		a, b := w.link()
@@ -67,7 +68,7 @@ func TestRoomComesWithHello(t *testing.T) {
 // over, nor the endpoint.
 func TestAbortOfBlockedPath(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, func(int) (r, d [2]*pipe) { return both(10 * time.Millisecond), d })
 		defer w.close()
 		pa, pb := w.ends(Relay, both(10*time.Millisecond))

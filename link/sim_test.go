@@ -13,11 +13,12 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 // A pipe is one direction of a simulated path: bytes arrive after a delay. It
@@ -375,7 +376,7 @@ func TestSimulation(t *testing.T) {
 		t.Log("100 places of 1000: the race detector takes ten times as long, and -short asks for less")
 	}
 	for i := range runs {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, uint64(i)))
 			at := i * size * 6 / 5 / runs
 			paths := func(n int) (relay, direct [2]*pipe) {

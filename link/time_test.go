@@ -5,8 +5,9 @@ import (
 	"io"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 // cut breaks pipes from now on.
@@ -97,7 +98,7 @@ func closing(t *testing.T, a, b *Conn) {
 func TestSwitchWithoutStall(t *testing.T) {
 	t.Parallel()
 	for _, delay := range []time.Duration{time.Millisecond, 25 * time.Millisecond, 60 * time.Millisecond} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			direct := both(delay)
 			w := newWorld(t, Config{}, func(int) (r, d [2]*pipe) { return both(50 * time.Millisecond), d })
 			defer w.close()
@@ -124,7 +125,7 @@ func TestSwitchWithoutStall(t *testing.T) {
 // world, with the relay next door.
 func TestSlowDirectPathIsNotTaken(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, func(int) (r, d [2]*pipe) { return both(20 * time.Millisecond), both(100 * time.Millisecond) })
 		defer w.close()
 		a, b := w.link()
@@ -143,7 +144,7 @@ func TestSlowDirectPathIsNotTaken(t *testing.T) {
 func TestBackOnTheRelay(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{10 * time.Second, 3 * time.Minute} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			direct := both(10 * time.Millisecond)
 			w := newWorld(t, Config{}, func(n int) (r, d [2]*pipe) {
 				if n == 0 {
@@ -180,7 +181,7 @@ func (c *Conn) pathCount() int {
 // TestHalfOpenIsNoticed: an idle link whose paths die in silence.
 func TestHalfOpenIsNoticed(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		relay, direct := both(40*time.Millisecond), both(10*time.Millisecond)
 		var cutAt time.Time
 		w := newWorld(t, Config{}, func(n int) (r, d [2]*pipe) {
@@ -211,7 +212,7 @@ func TestHalfOpenIsNoticed(t *testing.T) {
 // lost. TestResumeWindow is about six.
 func TestSleep(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		awake := time.Now().Add(4 * time.Minute)
 		relay := both(40 * time.Millisecond)
 		w := newWorld(t, Config{}, func(n int) (r, d [2]*pipe) {
@@ -249,7 +250,7 @@ func TestSleep(t *testing.T) {
 
 func TestResumeWindow(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		relay := both(40 * time.Millisecond)
 		w := newWorld(t, Config{}, func(n int) (r, d [2]*pipe) {
 			if n > 0 {
@@ -285,7 +286,7 @@ func TestResumeWindow(t *testing.T) {
 // minute is it moved to more than twice.
 func TestNoFlapping(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{KeepRelay: true}, func(int) (r, d [2]*pipe) { return both(40 * time.Millisecond), d })
 		defer w.close()
 		a, b := w.link()
@@ -309,7 +310,7 @@ func TestNoFlapping(t *testing.T) {
 // rarer and rarer, and move to it when it comes.
 func TestRetries(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var at []int
 		start := time.Now()
 		w := newWorld(t, Config{}, func(n int) (r, d [2]*pipe) {

@@ -3,13 +3,13 @@ package pubsub_test
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/pubsub/wire"
 )
@@ -52,7 +52,7 @@ func p99(d []time.Duration) time.Duration {
 func starLatencies(t *testing.T, size, frozen int) (all []time.Duration) {
 	t.Helper()
 	const peers, messages = 20, 80
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		mn.SetLinkDefaults(mocknet.LinkOptions{Latency: 20 * time.Millisecond})
 		params := pubsub.DefaultGossipSubParams()

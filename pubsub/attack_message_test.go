@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/pubsub/wire"
 )
@@ -73,7 +74,7 @@ func TestAttackBadSignatures(t *testing.T) {
 // A frame that does not come to its end, and a stream on which none begins,
 // are closed; a peer that is merely quiet is not.
 func TestAttackSlowLoris(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		ps, h := mockPubSub(t, mn)
 		open := func() (network.Stream, <-chan struct{}) {
@@ -160,7 +161,7 @@ func isClosed(t *testing.T, what string, ended <-chan struct{}) {
 // and no more, other messages wait for nobody, and what was dropped is not
 // lost for ever.
 func TestAttackHangingValidator(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		ps, h := mockPubSub(t, mn)
 		_, other := subscribe(t, ps, "other")
@@ -227,7 +228,7 @@ func TestAttackMessageIDs(t *testing.T) {
 		honest bool
 	}{{"another id function", true}, {"nothing behind it", false}} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				mn := mocknet.New()
 				ps, h := mockPubSub(t, mn, pubsub.WithPeerScore(behaviourOnly()))
 				subscribe(t, ps, "news")

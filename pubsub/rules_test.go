@@ -4,20 +4,20 @@ import (
 	"encoding/binary"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/pubsub"
 )
 
 // A stream that the peer ends at once is opened again, ever more slowly: some
 // implementations stop talking to us after the fifth.
 func TestStreamsAreReopenedRarely(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		ps, h := mockPubSub(t, mn)
 		subscribe(t, ps, "t")

@@ -3,9 +3,9 @@ package rdv_test
 import (
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/rdv"
 )
 
@@ -63,7 +63,7 @@ func TestPickers(t *testing.T) {
 		{"WaitForP2P, no time-out", rdv.WaitForP2P(0), forever, []offer{relay, {time.Second, false}}, true, 1, 0},
 		{"WaitConstant", rdv.WaitConstant(2 * time.Second), forever, []offer{relay, {time.Second, false}, {1500 * time.Millisecond, false}}, false, 3, 2 * time.Second},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			conns, took := pick(c.picker, c.end, c.offers...)
 			if len(conns) != c.n || took != c.took {
 				t.Fatalf("%s: %d connections after %v, want %d after %v", c.name, len(conns), took, c.n, c.took)

@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/rdv"
 )
 
@@ -50,7 +51,7 @@ type relayResult struct {
 }
 
 func TestIdleTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := &rdv.Relayer{IdleTimeout: time.Minute}
 		d, a, result := relayInBubble(t.Context(), r, atHome)
 		time.Sleep(50 * time.Second)
@@ -75,7 +76,7 @@ const atHome = "192.0.2.1:4000"
 
 // Data one way keeps a pair alive.
 func TestIdleTimeoutIsOfThePair(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d, a, result := relayInBubble(t.Context(), &rdv.Relayer{IdleTimeout: time.Minute}, atHome)
 		go func() { _, _ = io.Copy(io.Discard, a) }()
 		for range 10 {
@@ -91,7 +92,7 @@ func TestIdleTimeoutIsOfThePair(t *testing.T) {
 }
 
 func TestWriteTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := &rdv.Relayer{WriteTimeout: 20 * time.Second}
 		d, _, result := relayInBubble(t.Context(), r, atHome) // the acceptor never reads
 		if _, err := d.Write([]byte("x")); err != nil {
@@ -108,7 +109,7 @@ func TestWriteTimeout(t *testing.T) {
 }
 
 func TestRelayEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		d, _, result := relayInBubble(ctx, &rdv.Relayer{}, atHome)
 		time.Sleep(time.Hour) // a zero Relayer has no idle timeout
@@ -139,7 +140,7 @@ func TestRates(t *testing.T) {
 		{"least", &rdv.Relayer{PairRate: rate, SourceRate: rate / 2, TotalRate: rate * 8}, []string{atHome}, rate / 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var wg sync.WaitGroup
 				for _, seenAt := range tt.pairs {
 					d, a, result := relayInBubble(t.Context(), tt.relayer, seenAt)
@@ -167,7 +168,7 @@ func TestRates(t *testing.T) {
 
 // Who reconnects all the time gets no more than who stays.
 func TestSourceRateSurvivesThePair(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const rate, each, times = 1 << 20, 128 << 10, 80
 		r := &rdv.Relayer{SourceRate: rate}
 		begun := time.Now()
@@ -185,7 +186,7 @@ func TestSourceRateSurvivesThePair(t *testing.T) {
 
 // A wrapped reader is copied from, as documented.
 func TestRelayThroughReaders(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dc, d := pipeConn(rdv.DIAL, atHome)
 		ac, a := pipeConn(rdv.ACCEPT, atHome)
 		var tapped bytes.Buffer
@@ -209,7 +210,7 @@ func TestRelayThroughReaders(t *testing.T) {
 
 // A dialer that does not say what it picked is let go.
 func TestCommandTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dc, d := pipeConn(rdv.DIAL, atHome)
 		ac, a := pipeConn(rdv.ACCEPT, atHome)
 		go func() { _, _ = io.Copy(io.Discard, d) }()
@@ -228,7 +229,7 @@ func TestCommandTimeout(t *testing.T) {
 }
 
 func TestContinueEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dc, d := pipeConn(rdv.DIAL, atHome)
 		ac, a := pipeConn(rdv.ACCEPT, atHome)
 		go func() { _, _ = io.Copy(io.Discard, d) }()
@@ -257,7 +258,7 @@ func (c *writeCounter) Write(p []byte) (int, error) {
 }
 
 func TestResponsesAreOneWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dc, d := pipeConn(rdv.DIAL, atHome)
 		ac, _ := pipeConn(rdv.ACCEPT, atHome)
 		dw, aw := &writeCounter{Conn: dc.Conn}, &writeCounter{Conn: ac.Conn}
@@ -328,7 +329,7 @@ func join(t *testing.T, s *rdv.Server, method, token string) net.Conn {
 }
 
 func TestLobbyTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &rdv.Server{LobbyTimeout: time.Minute}
 		defer func() { _ = s.Close() }()
 		for i := range 3 {
@@ -355,7 +356,7 @@ func TestLobbyTimeout(t *testing.T) {
 // A connection that is no socket is watched by reading from it; what is read
 // as the peer comes is not lost.
 func TestWaitersThatAreNoSockets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &rdv.Server{}
 		defer func() { _ = s.Close() }()
 		gone := join(t, s, rdv.DIAL, "gone")
@@ -513,7 +514,7 @@ func ExampleTrustedProxies() {
 // TestRelayCharged: who pays is told of every byte, and an error of theirs ends
 // the pair.
 func TestRelayCharged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dc, d := pipeConn(rdv.DIAL, atHome)
 		ac, a := pipeConn(rdv.ACCEPT, "198.51.100.9:1")
 		errSpent := errors.New("spent")

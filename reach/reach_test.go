@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/reach"
 	"github.com/muster-p2p/muster/reach/wire"
 )
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 // inBubble runs f in virtual time with n hosts that are linked in memory.
 func inBubble(t *testing.T, n int, f func(t *testing.T, hosts []host.Host)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		net, err := mocknet.FullMeshLinked(n)
 		if err != nil {
 			t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -16,6 +15,7 @@ import (
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
 
@@ -68,7 +68,7 @@ type testSession struct {
 // withSession runs f in a bubble with a stream from the given address.
 func withSession(t *testing.T, cfg Config, from string, f func(s *testSession)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		h, err := mn.GenPeer()
 		if err != nil {

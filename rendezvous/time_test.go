@@ -6,13 +6,13 @@ import (
 	"io"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/rendezvous"
 	"github.com/muster-p2p/muster/rendezvous/wire"
 )
@@ -20,7 +20,7 @@ import (
 // inBubble runs f in virtual time with n hosts that are linked in memory.
 func inBubble(t *testing.T, n int, f func(t *testing.T, hosts []host.Host)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		net, err := mocknet.FullMeshLinked(n)
 		if err != nil {
 			t.Fatal(err)

@@ -6,9 +6,9 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/transfer"
 	"github.com/muster-p2p/muster/transfer/wire"
 )
@@ -19,7 +19,7 @@ func TestSilence(t *testing.T) {
 	from := tree{"f": "content"}.make(t)
 	for name, says := range map[string]string{"nothing": "", "only its role": string(wire.RoleRecv)} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				src, err := transfer.Scan(t.Context(), []string{from + "/f"}, transfer.Limits{})
 				if err != nil {
 					t.Fatal(err)
@@ -48,7 +48,7 @@ func TestSilence(t *testing.T) {
 // one is there.
 func TestBusy(t *testing.T) {
 	from, to := tree{"f": "content"}.make(t), t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		src, err := transfer.Scan(t.Context(), []string{from + "/f"}, transfer.Limits{})
 		if err != nil {
 			t.Fatal(err)

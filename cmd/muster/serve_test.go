@@ -19,12 +19,12 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/muster-p2p/muster/access"
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/rdv"
 )
 
@@ -467,7 +467,7 @@ func TestNotify(t *testing.T) {
 }
 
 func TestLogIsLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		d := newLogger(&out, "text", &slog.LevelVar{})
 		for range 1000 {

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/groupcommit"
 )
 
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestGroups holds the committer up: everybody who came meanwhile is in its
 // next group, in order.
 func TestGroups(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := groupcommit.New[int](10)
 		var wg sync.WaitGroup
 		for i := range 5 {
@@ -45,7 +46,7 @@ func TestGroups(t *testing.T) {
 }
 
 func TestFull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := groupcommit.New[int](2)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -85,7 +86,7 @@ func TestFull(t *testing.T) {
 // A call that has been taken may yet be committed: its caller is not told that
 // it was withdrawn.
 func TestGiveUpAfterTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := groupcommit.New[int](2)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -108,7 +109,7 @@ func TestGiveUpAfterTaken(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := groupcommit.New[int](2)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -139,7 +140,7 @@ func TestWait(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := groupcommit.New[int](4)
 		var wg sync.WaitGroup
 		for range 3 {
@@ -181,7 +182,7 @@ func TestGather(t *testing.T) {
 		{"eight, slow", 8, time.Millisecond, 1, 3 * commit},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				q := groupcommit.New[int](100)
 				g := groupcommit.NewGatherer(q, time.Second)
 				var wg sync.WaitGroup

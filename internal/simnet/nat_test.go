@@ -3,9 +3,9 @@ package simnet_test
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/simnet"
 )
 
@@ -46,7 +46,7 @@ func TestNATKinds(t *testing.T) {
 		{"address dependent mapping", simnet.NATConfig{Mapping: simnet.AddressDependent, RandomPorts: true}, false, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				l := newLab(t, tt.cfg)
 				defer l.net.Close()
 				send(t, l.in, l.far.AddrPort(), "out")
@@ -79,7 +79,7 @@ func TestNATKinds(t *testing.T) {
 }
 
 func TestMappingExpires(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLab(t, simnet.FullCone)
 		defer l.net.Close()
 		send(t, l.in, l.far.AddrPort(), "out")
@@ -99,7 +99,7 @@ func TestMappingExpires(t *testing.T) {
 }
 
 func TestTwoHostsWithOnePort(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLab(t, simnet.FullCone)
 		defer l.net.Close()
 		second := listen(t, l.nat.Host(addr("10.0.0.3")), 4000)
@@ -123,7 +123,7 @@ func TestTwoHostsWithOnePort(t *testing.T) {
 
 func TestHairpin(t *testing.T) {
 	for _, hairpin := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			l := newLab(t, simnet.NATConfig{Hairpin: hairpin})
 			defer l.net.Close()
 			second := listen(t, l.nat.Host(addr("10.0.0.3")), 5000)
@@ -142,7 +142,7 @@ func TestHairpin(t *testing.T) {
 }
 
 func TestNATBehindNAT(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLab(t, simnet.FullCone)
 		defer l.net.Close()
 		home := l.nat.NAT(simnet.PortRestricted, addr("10.0.0.9"))
@@ -160,7 +160,7 @@ func TestNATBehindNAT(t *testing.T) {
 }
 
 func TestFirewallKeepsAddresses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLab(t, simnet.Firewall)
 		defer l.net.Close()
 		send(t, l.far, l.in.AddrPort(), "unasked")

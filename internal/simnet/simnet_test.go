@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/simnet"
 )
 
@@ -69,7 +70,7 @@ func wantNothing(t *testing.T, c *simnet.UDPConn) {
 }
 
 func TestDatagramTakesTheLinksDelay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{Link: simnet.Delay(25 * time.Millisecond)})
 		defer n.Close()
 		a, b := listen(t, n.Host(addr("192.0.2.1")), 1), listen(t, n.Host(addr("192.0.2.2")), 2)
@@ -96,7 +97,7 @@ func TestDatagramTakesTheLinksDelay(t *testing.T) {
 }
 
 func TestShorterDelayOvertakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		far := addr("192.0.2.1")
 		n := simnet.New(simnet.Config{Link: func(from, _ netip.Addr) simnet.Link {
 			if from == far {
@@ -116,7 +117,7 @@ func TestShorterDelayOvertakes(t *testing.T) {
 // fates tells which of 2000 datagrams over a bad link came, in which order.
 func fates(t *testing.T, seed uint64) []string {
 	var got []string
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{Seed: seed, Queue: 10_000, Link: simnet.Same(simnet.Link{
 			Latency: time.Millisecond, Jitter: time.Second, Loss: 0.25, Duplicate: 0.1,
 		})})
@@ -159,7 +160,7 @@ func TestFateFollowsTheSeed(t *testing.T) {
 }
 
 func TestPartitionAndHealing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{})
 		defer n.Close()
 		a, b, c := listen(t, n.Host(addr("192.0.2.1")), 1), listen(t, n.Host(addr("192.0.2.2")), 1), listen(t, n.Host(addr("198.51.100.1")), 1)
@@ -176,7 +177,7 @@ func TestPartitionAndHealing(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{Queue: 3})
 		defer n.Close()
 		a, b := listen(t, n.Host(addr("192.0.2.1")), 1), listen(t, n.Host(addr("192.0.2.2")), 1)
@@ -195,7 +196,7 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestSpoofedSource(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{})
 		defer n.Close()
 		victim, b := listen(t, n.Host(addr("192.0.2.1")), 1), listen(t, n.Host(addr("192.0.2.2")), 1)
@@ -207,7 +208,7 @@ func TestSpoofedSource(t *testing.T) {
 }
 
 func TestTapSeesAndDrops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{Tap: func(d simnet.Datagram) simnet.Fate {
 			if string(d.Payload) == "bad" {
 				return simnet.Drop
@@ -224,7 +225,7 @@ func TestTapSeesAndDrops(t *testing.T) {
 }
 
 func TestSocketContract(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{})
 		h := n.Host(addr("192.0.2.1"), addr("2001:db8::1"))
 		c := listen(t, h, 30303)
@@ -281,7 +282,7 @@ func TestSocketContract(t *testing.T) {
 }
 
 func TestHostLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{})
 		defer n.Close()
 		h := n.Host(addr("192.0.2.1"))
@@ -297,7 +298,7 @@ func TestHostLeaves(t *testing.T) {
 }
 
 func TestReadDeadlineMoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{})
 		defer n.Close()
 		c := listen(t, n.Host(addr("192.0.2.1")), 1)
@@ -324,7 +325,7 @@ func TestReadDeadlineMoves(t *testing.T) {
 }
 
 func TestTwoReadersShareAQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{})
 		defer n.Close()
 		c := listen(t, n.Host(addr("192.0.2.1")), 1)
@@ -352,7 +353,7 @@ func TestThousandsOfNodes(t *testing.T) {
 	if testing.Short() {
 		nodes = 1000
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(simnet.Config{Link: simnet.Delay(25 * time.Millisecond)})
 		conns := make([]*simnet.UDPConn, nodes)
 		for i := range conns {
