@@ -36,6 +36,7 @@ var layers = map[string]int{
 	"internal/bubble":        0,
 	"internal/simnet":        0,
 	"internal/groupcommit":   0,
+	"internal/netwatch":      0,
 	"internal/pgmigrate":     0,
 	"discv5":                 1,
 	"rendezvous":             1,

@@ -52,8 +52,10 @@ type Conn struct {
 
 	suspended  time.Time // since when there is no path; zero: there is one
 	stopResume func()
+	resuming   *approach   // the last resumption
 	over       *time.Timer // ends the link if it stays so
-	meets      uint32      // the highest number of a MEET that came
+	meets      uint32      // the highest number of a MEET that was followed
+	met        time.Time   // when
 	attempting bool        // an attempt at a direct path is under way
 
 	timer *time.Timer
@@ -82,8 +84,10 @@ func (e *Endpoint) newConn(dialer bool, m Meeting, p *path) *Conn {
 	c.timer.Stop()
 	e.metrics.links.Inc()
 	e.metrics.opened.WithLabelValues(role(dialer)).Inc()
+	leave := e.enroll(c)
 	e.wg.Go(func() {
 		<-c.ctx.Done()
+		leave()
 		c.mu.Lock()
 		c.goodbye(wire.Close{Code: wire.CodeError, Reason: "the endpoint was closed"}, errAborted)
 		c.mu.Unlock()

@@ -18,6 +18,7 @@ type metrics struct {
 	identity prometheus.Counter
 	refused  prometheus.Counter
 	peers    prometheus.Counter
+	networks prometheus.Counter
 
 	moved [Direct + 1]struct{ sent, received prometheus.Counter } // bytes, by kind, looked up once
 }
@@ -40,13 +41,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		identity: single("wrong_identity_total", "Handshakes with somebody else than was asked for."),
 		refused:  single("refused_total", "Peers that were refused."),
 		peers:    single("protocol_errors_total", "Links ended because the peer broke the protocol."),
+		networks: single("network_changes_total", "Changes of the machine's network that were noticed while there were links."),
 	}
 	defer m.lookup()
 	if r == nil {
 		return m, nil
 	}
 	var errs []error
-	errs = append(errs, share(r, &m.links), share(r, &m.identity), share(r, &m.refused), share(r, &m.peers))
+	errs = append(errs, share(r, &m.links), share(r, &m.identity), share(r, &m.refused), share(r, &m.peers), share(r, &m.networks))
 	for _, c := range []**prometheus.CounterVec{&m.opened, &m.paths, &m.lost, &m.switches, &m.bytes, &m.resumes} {
 		errs = append(errs, share(r, c))
 	}

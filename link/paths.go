@@ -67,6 +67,14 @@ const (
 	// goodDirect is how long a direct path has to live for the pauses to begin
 	// anew.
 	goodDirect = time.Minute
+
+	// doubtGrace is how long a path may be silent when the network has changed:
+	// TCP sends a lost packet three times in that.
+	doubtGrace = 1500 * time.Millisecond
+
+	// meetSpacing is the least time between two attempts, however often the
+	// network changes, and whatever the peer asks for.
+	meetSpacing = 5 * time.Second
 )
 
 // slack is by how much a direct path may be slower than the relay and still
@@ -83,6 +91,7 @@ type track struct {
 	moved time.Time // when an acknowledgement came that said something new
 	ping  uint64    // that was sent last; zero: none
 	asked time.Time // when; zero: it was answered
+	doubt time.Time // when the network changed, if no PING was answered since; zero: it did not
 	rtt   time.Duration
 	best  time.Duration // the shortest round trip; zero: not measured
 	upTo  uint64        // offset behind what was sent on it
@@ -94,6 +103,7 @@ type plan struct {
 	lose []int // these are dead: close them, and call lost
 	idle []int // these are not needed any more: the same
 	meet uint32
+	call bool // ask the dialer for an attempt
 }
 
 // tracks decides which path to send on, which is dead, and when to look for a
@@ -113,6 +123,8 @@ type tracks struct {
 	meets   uint32 // attempts begun
 	pause   time.Duration
 	attempt time.Time // when the next attempt is due; zero: not planned
+	met     time.Time // when the last one began, or was asked for
+	hurry   bool      // the next one is due at once
 }
 
 func (t *tracks) find(id int) *track {
@@ -127,6 +139,9 @@ func (t *tracks) find(id int) *track {
 // add enters a path on which both sides have said HELLO. rtt is zero where
 // the exchange did not measure one.
 func (t *tracks) add(now time.Time, id int, kind Kind, rtt time.Duration) {
+	if len(t.list) == 0 { // its peer was met anew, which is an attempt, too
+		t.hurry, t.pause, t.met = false, 0, now
+	}
 	t.list = append(t.list, &track{id: id, kind: kind, since: now, heard: now, moved: now, rtt: rtt, best: rtt})
 	t.choose(now)
 }
@@ -179,8 +194,29 @@ func (t *tracks) pong(now time.Time, id int, ping uint64) {
 		return
 	}
 	t.measured(now, tr, now.Sub(tr.asked))
+	if tr.asked.Before(tr.doubt) {
+		t.wake(now) // an answer to what was asked before
+	} else {
+		tr.doubt = time.Time{}
+	}
 	tr.asked = time.Time{}
 	t.choose(now)
+}
+
+// changed reports that this machine's network has changed: every path is asked
+// whether it is there, and one that may be possible now is looked for.
+func (t *tracks) changed(now time.Time) {
+	for _, tr := range t.list {
+		tr.doubt = now
+	}
+	t.hurry = true
+	t.next = now
+}
+
+// called reports that the peer's network has changed.
+func (t *tracks) called(now time.Time) {
+	t.hurry = true
+	t.wake(now)
 }
 
 func (t *tracks) measured(now time.Time, tr *track, rtt time.Duration) {
@@ -237,8 +273,13 @@ func (t *tracks) advance(now time.Time, unacked bool) (p plan) {
 	t.forget(now)
 	t.choose(now)
 	t.next = time.Time{}
-	for _, tr := range t.list {
-		t.watch(now, tr, unacked, &p)
+	if active := t.find(t.active); active != nil {
+		t.watch(now, active, t.busy(now, active, unacked), &p)
+		for _, tr := range t.list {
+			if tr != active {
+				t.watchStandby(now, tr, active, unacked, &p)
+			}
+		}
 	}
 	if len(p.lose) > 0 {
 		p.idle = nil // what was not needed may be, now
@@ -250,49 +291,73 @@ func (t *tracks) advance(now time.Time, unacked bool) (p plan) {
 	return p
 }
 
-// watch looks after one path.
-func (t *tracks) watch(now time.Time, tr *track, unacked bool, p *plan) {
-	busy := tr.id == t.active && unacked || !tr.data.IsZero() && now.Sub(tr.data) < busyFor
+// busy reports whether a path is being used.
+func (t *tracks) busy(now time.Time, tr *track, unacked bool) bool {
+	return tr.id == t.active && unacked || !tr.data.IsZero() && now.Sub(tr.data) < busyFor
+}
+
+// watchStandby looks after a path that is not sent on. While the one that is
+// being used does not answer, it has to show that it is there: the two may have
+// died of the same, and there is no time to ask one after the other.
+func (t *tracks) watchStandby(now time.Time, tr, active *track, unacked bool, p *plan) {
+	if t.ended(now, tr, active) {
+		p.idle = append(p.idle, tr.id)
+		return
+	}
+	busy := t.busy(now, tr, unacked)
+	if busy {
+		t.wake(tr.data.Add(busyFor))
+	}
+	if !active.asked.IsZero() && t.busy(now, active, unacked) {
+		busy = true
+		if tr.asked.IsZero() && tr.heard.Before(active.asked) {
+			t.ask(now, tr, p)
+		}
+	}
+	t.watch(now, tr, busy, p)
+}
+
+// watch asks whether a path is there, or gives it up.
+func (t *tracks) watch(now time.Time, tr *track, busy bool, p *plan) {
 	after, grace := idlePing, idleGrace
 	if busy {
 		after, grace = busyPing, busyGrace
 	}
-	grace = max(grace, graceRTTs*tr.rtt)
-	if t.ended(now, tr) {
-		p.idle = append(p.idle, tr.id)
-		return
+	if !tr.doubt.IsZero() {
+		after, grace = 0, doubtGrace
 	}
-	if !tr.asked.IsZero() {
-		// An answer may wait behind data, so that anything heard will do, but
-		// not for ever.
-		quiet := later(tr.asked, tr.heard).Add(grace)
-		stuck := later(tr.asked, tr.moved).Add(max(stuckAfter, grace))
-		if !now.Before(quiet) || !now.Before(stuck) {
-			p.lose = append(p.lose, tr.id)
-			return
-		}
-		t.wake(quiet)
-		t.wake(stuck)
-		return
+	due := tr.heard.Add(after)
+	if tr.asked.IsZero() && (tr.best == 0 || !now.Before(due)) {
+		t.ask(now, tr, p)
 	}
-	if due := tr.heard.Add(after); tr.best == 0 || !now.Before(due) {
-		t.pings++
-		tr.ping, tr.asked = t.pings, now
-		p.ping = append(p.ping, tr.id)
-		t.wake(now.Add(grace))
-	} else {
+	if tr.asked.IsZero() {
 		t.wake(due)
+		return
 	}
-	if busy && tr.id != t.active {
-		t.wake(tr.data.Add(busyFor))
+	// An answer may wait behind data, so that anything heard will do, but not
+	// for ever.
+	grace = max(grace, graceRTTs*tr.rtt)
+	quiet := later(later(tr.asked, tr.heard), tr.doubt).Add(grace)
+	stuck := later(tr.asked, tr.moved).Add(max(stuckAfter, grace))
+	if !now.Before(quiet) || !now.Before(stuck) {
+		p.lose = append(p.lose, tr.id)
+		return
 	}
+	t.wake(quiet)
+	t.wake(stuck)
 }
 
-// ended reports whether tr is a relay that nobody needs, and otherwise sees to
-// it that it is looked at in time.
-func (t *tracks) ended(now time.Time, tr *track) bool {
-	active := t.find(t.active)
-	if !t.dialer || t.keep || tr.kind != Relay || active == nil || active.kind != Direct {
+// ask has a PING sent.
+func (t *tracks) ask(now time.Time, tr *track, p *plan) {
+	t.pings++
+	tr.ping, tr.asked = t.pings, now
+	p.ping = append(p.ping, tr.id)
+}
+
+// ended reports whether nobody needs tr, which is not the active path: a relay,
+// or a second direct path. Otherwise it sees to it that tr is looked at in time.
+func (t *tracks) ended(now time.Time, tr, active *track) bool {
+	if !t.dialer || active.kind != Direct || t.keep && tr.kind == Relay {
 		return false
 	}
 	until := later(later(tr.since, tr.data), active.since).Add(standby)
@@ -303,21 +368,32 @@ func (t *tracks) ended(now time.Time, tr *track) bool {
 	return false
 }
 
-// schedule plans attempts at a direct path, rarer and rarer.
+// schedule plans attempts at a direct path, rarer and rarer; or has the dialer
+// asked for one, if the network changed on this side.
 func (t *tracks) schedule(now time.Time, p *plan) {
 	direct := slices.ContainsFunc(t.list, func(tr *track) bool { return tr.kind == Direct })
-	if !t.dialer || !t.retry || direct || t.active == 0 {
+	if !t.retry || direct || t.active == 0 {
 		t.attempt = time.Time{}
 		return
 	}
-	switch {
-	case t.attempt.IsZero():
+	if !t.dialer {
+		if t.hurry {
+			t.hurry, p.call = false, true
+		}
+		return
+	}
+	if t.attempt.IsZero() {
 		t.pause = min(max(2*t.pause, firstRetry), lastRetry)
 		t.attempt = now.Add(t.pause)
-	case !now.Before(t.attempt):
+	}
+	if soon := t.met.Add(meetSpacing); t.hurry && t.attempt.After(soon) {
+		t.attempt, t.pause = soon, 0
+	}
+	if !now.Before(t.attempt) {
 		t.meets++
 		p.meet = t.meets
-		t.pause = min(2*t.pause, lastRetry)
+		t.met, t.hurry = now, false
+		t.pause = min(max(2*t.pause, firstRetry), lastRetry)
 		t.attempt = now.Add(t.pause)
 	}
 	t.wake(t.attempt)

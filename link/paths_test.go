@@ -31,11 +31,13 @@ func TestTracks(t *testing.T) {
 				ids++
 				m.add(now, ids, rapid.SampledFrom([]Kind{Relay, Direct}).Draw(t, "kind"), time.Duration(rapid.IntRange(0, 200).Draw(t, "ms"))*time.Millisecond)
 			},
-			"lose":  func(t *rapid.T) { m.lost(now, any(t).id) },
-			"heard": func(t *rapid.T) { m.heardOn(now, any(t).id, rapid.Bool().Draw(t, "data")) },
-			"sent":  func(t *rapid.T) { m.sentOn(now, any(t).id, 1) },
-			"acked": func(*rapid.T) { m.acked(now) },
-			"pong":  func(t *rapid.T) { tr := any(t); m.pong(now, tr.id, tr.ping) },
+			"lose":    func(t *rapid.T) { m.lost(now, any(t).id) },
+			"heard":   func(t *rapid.T) { m.heardOn(now, any(t).id, rapid.Bool().Draw(t, "data")) },
+			"sent":    func(t *rapid.T) { m.sentOn(now, any(t).id, 1) },
+			"acked":   func(*rapid.T) { m.acked(now) },
+			"changed": func(*rapid.T) { m.changed(now) },
+			"called":  func(*rapid.T) { m.called(now) },
+			"pong":    func(t *rapid.T) { tr := any(t); m.pong(now, tr.id, tr.ping) },
 			"time": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(1, 30_000).Draw(t, "ms")) * time.Millisecond)
 			},
@@ -157,6 +159,106 @@ func TestWatch(t *testing.T) {
 		}
 		if ping != c.ping || die != c.die {
 			t.Errorf("%s: asked after %v, given up after %v, want %v and %v", name, ping, die, c.ping, c.die)
+		}
+	}
+}
+
+// twoTracks is a machine with a relay and a direct path in use, both of 20 ms.
+func twoTracks(dialer bool, now time.Time) *tracks {
+	m := &tracks{dialer: dialer, retry: true}
+	m.add(now, 1, Relay, 20*time.Millisecond)
+	m.add(now, 2, Direct, 20*time.Millisecond)
+	return m
+}
+
+// TestDoubt: when the network changes, every path is asked at once, and given up
+// soon; what was on its way, and answers to older questions, prove nothing.
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	m := twoTracks(true, now)
+	now = now.Add(20 * time.Second) // both are asked for the usual reason
+	if p := m.advance(now, false); len(p.ping) != 2 {
+		t.Fatalf("%+v", p)
+	}
+	old := [2]uint64{m.list[0].ping, m.list[1].ping}
+	m.changed(now.Add(time.Millisecond))
+	now = now.Add(20 * time.Millisecond)
+	for i, tr := range m.list {
+		m.heardOn(now, tr.id, true)
+		m.pong(now, tr.id, old[i])
+	}
+	if p := m.advance(now, false); len(p.ping) != 2 || len(p.lose) != 0 {
+		t.Fatalf("after old answers: %+v", p)
+	}
+	m.pong(now.Add(30*time.Millisecond), 1, m.list[0].ping)
+	now = now.Add(doubtGrace)
+	p := m.advance(now, false)
+	if !slices.Equal(p.lose, []int{2}) {
+		t.Fatalf("one has answered: %+v", p)
+	}
+	m.lost(now, 2)
+	if p = m.advance(now.Add(meetSpacing), false); p.meet != 1 {
+		t.Errorf("no attempt at once: %+v", p)
+	}
+}
+
+// TestStandbyIsAskedToo: when the path in use does not answer, the other one has
+// to, so that both are given up together.
+func TestStandbyIsAskedToo(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	m := twoTracks(false, now)
+	m.sentOn(now, 2, 1)
+	now = now.Add(busyPing)
+	if p := m.advance(now, true); !slices.Equal(p.ping, []int{2, 1}) {
+		t.Fatalf("%+v", p)
+	}
+	if p := m.advance(now.Add(busyGrace), true); !slices.Equal(p.lose, []int{2, 1}) {
+		t.Errorf("%+v", p)
+	}
+}
+
+// TestHurry: attempts that changes of the network call for, on either side, are
+// five seconds apart at least, and stop when there is a direct path.
+func TestHurry(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1000, 0)
+	m := &tracks{dialer: true, retry: true}
+	m.add(start, 1, Relay, 20*time.Millisecond)
+	var at []time.Duration
+	for now := start; now.Before(start.Add(time.Minute)); now = now.Add(100 * time.Millisecond) {
+		if m.called(now); m.advance(now, false).meet != 0 {
+			at = append(at, now.Sub(start))
+		}
+		m.heardOn(now, 1, false)
+		m.pong(now, 1, m.list[0].ping)
+	}
+	if len(at) != 11 || at[0] != meetSpacing {
+		t.Errorf("attempts at %v", at)
+	}
+	acceptor := &tracks{retry: true}
+	acceptor.add(start, 1, Relay, 20*time.Millisecond)
+	if acceptor.advance(start, false).call {
+		t.Error("calls without a reason")
+	}
+	acceptor.changed(start)
+	if !acceptor.advance(start, false).call || acceptor.advance(start, false).call {
+		t.Error("does not call once")
+	}
+}
+
+// TestSecondDirectPath: of two direct paths one is given up, by the dialer.
+func TestSecondDirectPath(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	for _, dialer := range []bool{true, false} {
+		m := &tracks{dialer: dialer, keep: true}
+		m.add(now, 1, Direct, 20*time.Millisecond)
+		m.add(now, 2, Direct, 10*time.Millisecond)
+		p := m.advance(now.Add(standby), false)
+		if want := []int{2}; dialer != slices.Equal(p.idle, want) {
+			t.Errorf("dialer %v: %+v", dialer, p)
 		}
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,6 +25,16 @@ const (
 	// doubles.
 	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second
+
+	// unreachedPause is the longest pause for a link without a path whose
+	// server cannot be reached: it costs that server nothing, and the network
+	// may be back at any time. quickReach is how long such an attempt may take;
+	// slowReach, every fourth, for networks where a name, TCP, a proxy and TLS
+	// take longer.
+	unreachedPause = time.Second
+	quickReach     = 3 * time.Second
+	slowReach      = 10 * time.Second
+	slowTurn       = 4
 
 	// orphanPause is how long direct connections are waited for when the relay
 	// is gone before anything was heard on it.
@@ -45,6 +57,10 @@ const (
 	meetFor = 20 * time.Second
 )
 
+// lobbyKeepAlive notices within 11 s that the way to the server is gone on which
+// a link without a path waits for its peer.
+var lobbyKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3} //nolint:gochecknoglobals // a constant
+
 // An approach tries to get paths to a peer that comes to the same meeting under
 // the same token.
 type approach struct {
@@ -62,6 +78,10 @@ type approach struct {
 	deliver func(*path) bool
 
 	waiting atomic.Int32 // visits that are at their server now
+
+	mu         sync.Mutex // guards what follows
+	epoch      epoch
+	gatherings map[*gathering]struct{}
 }
 
 func (a *approach) method() string {
@@ -75,6 +95,9 @@ func (a *approach) method() string {
 // and that has nothing more to give, or none of them is worth another attempt.
 // It returns what went wrong.
 func (a *approach) run(ctx context.Context) error {
+	a.epoch, a.gatherings = newEpoch(), map[*gathering]struct{}{}
+	defer func() { a.now().end() }()
+	defer a.e.enroll(a)()
 	n := len(a.meeting.Servers)
 	ctxs, cancels := make([]context.Context, n), make([]context.CancelFunc, n)
 	for i := range n {
@@ -131,42 +154,86 @@ func cancelAll(cancels []context.CancelFunc) {
 
 // visit meets the peer at one server, again and again.
 func (a *approach) visit(ctx context.Context, server string, settled func()) error {
-	pause, patience := firstPause, secureTimeout
-	if a.own {
-		patience = firstPatience
-	}
-	var last error
-	reached := a.stubborn && a.own
+	r := a.newRetry()
 	for {
-		enc, err := a.meet(ctx, server)
+		epoch := a.now()
+		enc, err := a.meet(ctx, epoch, server, r.reach())
 		if err == nil {
-			reached = true
+			r.reached = true
 			var got bool
-			if got, err = a.gather(ctx, enc, patience, settled); got {
+			if got, err = a.gather(ctx, enc, r.patience, settled); got {
 				return nil
 			}
 		}
 		if ctx.Err() != nil {
-			return cmp.Or(last, context.Cause(ctx))
+			return cmp.Or(r.last, context.Cause(ctx))
 		}
 		a.e.log.DebugContext(ctx, "no path yet", "server", server, "err", err)
-		if errors.Is(err, rdv.ErrWaiting) {
-			pause = firstPause // nothing went wrong
-		} else {
-			last = err
+		if epoch.Err() != nil {
+			r = a.newRetry() // another network, and nothing that is known of it
+			continue
 		}
-		if !a.again(err, reached) {
+		if !errors.Is(err, rdv.ErrWaiting) {
+			r.last = err
+		}
+		if !a.again(err, r.reached) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+		case <-epoch.Done():
+		case <-time.After(r.next(err)):
 		}
-		pause, patience = min(2*pause, lastPause), min(2*patience, secureTimeout)
 	}
 }
 
-// errStatus is a refusal of a server that another attempt may get past.
+// A retry says how often and how long a server is tried.
+type retry struct {
+	own      bool
+	pause    time.Duration
+	patience time.Duration // with handshakes
+	tries    int
+	reached  bool  // the server once let us meet somebody
+	last     error // what went wrong
+}
+
+func (a *approach) newRetry() retry {
+	r := retry{own: a.own, pause: firstPause, patience: secureTimeout, reached: a.stubborn && a.own}
+	if a.own {
+		r.patience = firstPatience
+	}
+	return r
+}
+
+// reach returns how long it may take to reach the server; zero is for ever. What
+// was sent into a dead network is sent again by the system, rarer and rarer; a
+// new attempt is soon there when the network is.
+func (r *retry) reach() time.Duration {
+	r.tries++
+	switch {
+	case !r.own:
+		return 0
+	case r.tries%slowTurn == 0:
+		return slowReach
+	default:
+		return quickReach
+	}
+}
+
+// next returns how long to wait after err.
+func (r *retry) next(err error) time.Duration {
+	if errors.Is(err, rdv.ErrWaiting) {
+		r.pause = firstPause // nothing went wrong
+	}
+	pause := r.pause
+	r.pause, r.patience = min(2*r.pause, lastPause), min(2*r.patience, secureTimeout)
+	if r.own && !errors.As(err, new(*statusError)) {
+		pause = min(pause, unreachedPause)
+	}
+	return pause*3/4 + rand.N(pause/4)
+}
+
+// statusError is a refusal of a server that another attempt may get past.
 type statusError struct {
 	code int
 	err  error
@@ -196,15 +263,23 @@ func (a *approach) again(err error, reached bool) bool {
 	return reached
 }
 
-// meet gets introduced to the peer at a server.
-func (a *approach) meet(ctx context.Context, server string) (*rdv.Encounter, error) {
+// meet gets introduced to the peer at a server, which may take some time to be
+// reached. It ends with the epoch.
+func (a *approach) meet(ctx context.Context, epoch epoch, server string, reach time.Duration) (*rdv.Encounter, error) {
+	ctx, end := epoch.bound(ctx)
+	defer end()
 	if a.stubborn {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, a.e.wait, errors.New("asking again"))
 		defer cancel()
 	}
 	a.waiting.Add(1)
-	enc, resp, err := a.e.client.Meet(ctx, a.method(), server, a.token, a.meeting.Header)
+	c := a.e.client
+	c.ReachTimeout = reach
+	if a.own {
+		c.LobbyKeepAlive = lobbyKeepAlive
+	}
+	enc, resp, err := c.Meet(ctx, a.method(), server, a.token, a.meeting.Header)
 	others := a.waiting.Add(-1)
 	if err == nil {
 		return enc, nil
@@ -232,7 +307,7 @@ func (a *approach) exorcise(ctx context.Context, server string) {
 		method = rdv.ACCEPT
 	}
 	c := a.e.client
-	c.AddrSpaces = rdv.NoSpaces
+	c.AddrSpaces, c.ReachTimeout = rdv.NoSpaces, exorcise
 	if enc, _, err := c.Meet(ctx, method, server, a.token, a.meeting.Header); err == nil {
 		enc.Relay.Close() //nolint:errcheck // that was all
 		enc.Close()       //nolint:errcheck // always nil
@@ -244,7 +319,18 @@ func (a *approach) exorcise(ctx context.Context, server string) {
 func (a *approach) gather(ctx context.Context, enc *rdv.Encounter, patience time.Duration, settled func()) (got bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := &gathering{a: a, enc: enc, patience: patience, settled: settled, cancel: cancel, relayGone: !a.relay && a.stubborn}
+	g := &gathering{
+		a: a, enc: enc, local: rdv.AddrPortFrom(enc.Relay.LocalAddr()).Addr(), patience: patience, settled: settled, cancel: cancel,
+		relayGone: !a.relay && a.stubborn,
+	}
+	a.mu.Lock()
+	a.gatherings[g] = struct{}{}
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.gatherings, g)
+	}()
 	defer context.AfterFunc(ctx, func() {
 		enc.Close() //nolint:errcheck // always nil
 	})()
@@ -281,6 +367,7 @@ var errUseless = errors.New("link: a path was of no use")
 type gathering struct {
 	a        *approach
 	enc      *rdv.Encounter
+	local    netip.Addr    // this machine's
 	patience time.Duration // with the handshakes
 	settled  func()
 	cancel   context.CancelFunc

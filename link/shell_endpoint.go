@@ -18,6 +18,7 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/muster-p2p/muster/internal/netwatch"
 	"github.com/muster-p2p/muster/link/wire"
 	"github.com/muster-p2p/muster/rdv"
 )
@@ -151,12 +152,16 @@ type Endpoint struct {
 	chunks, holds pool
 	wait          time.Duration // waitInLobby, but in tests
 
-	run func(context.Context, *approach) error // how later paths are got; tests have another way
+	run  func(context.Context, *approach) error // how later paths are got; tests have another way
+	look func() netwatch.Snapshot               // at the network; nil: netwatch.Look
 
 	ctx    context.Context // of everything the endpoint does; ends with Close
 	cancel context.CancelFunc
-	mu     sync.Mutex // of the first of a kind of goroutine, and the end
 	wg     sync.WaitGroup
+
+	mu        sync.Mutex            // of the first of a kind of goroutine, the end, and what follows
+	wanderers map[wanderer]struct{} // who is told when the network changes
+	unwatch   context.CancelFunc    // ends the watch over the network; nil: never began
 }
 
 // New returns an endpoint. It starts nothing.
@@ -180,7 +185,7 @@ func New(cfg Config) (*Endpoint, error) {
 	cfg.Linger = max(cmp.Or(cfg.Linger, DefaultLinger), 0)
 	e := &Endpoint{
 		cfg: cfg, id: id, identity: identity, metrics: m, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		wait: waitInLobby, chunks: newChunkPool(), holds: newHoldPool(),
+		wait: waitInLobby, chunks: newChunkPool(), holds: newHoldPool(), wanderers: map[wanderer]struct{}{},
 	}
 	e.client = rdv.Client{AddrSpaces: cfg.AddrSpaces, TlsConfig: cfg.TLS, Proxy: cfg.Proxy, Logger: cfg.Logger}
 	if cfg.Paths == RelayOnly {

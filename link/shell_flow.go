@@ -67,6 +67,9 @@ func (c *Conn) tick() {
 	if plan.meet != 0 && c.err == nil {
 		c.attempt(plan.meet)
 	}
+	if p := c.find(c.tracks.active); p != nil && plan.call {
+		p.ctl.call = true
+	}
 	c.moved(was)
 	c.pump(now)
 }
@@ -145,7 +148,7 @@ func (c *Conn) control(p *path, b []byte) []byte {
 	if ctl.ping != 0 {
 		b = wire.AppendEcho(b, wire.PING, ctl.ping)
 	}
-	if ctl.meet != 0 {
+	if ctl.meet != 0 || ctl.call {
 		b = wire.AppendMeet(b, ctl.meet)
 	}
 	return b

@@ -54,6 +54,7 @@ type path struct {
 	id      int
 	kind    Kind
 	addr    netip.AddrPort
+	local   netip.Addr // this machine's
 	since   time.Time
 	remote  peer.ID
 	stream  stream
@@ -78,8 +79,9 @@ type path struct {
 // newer one takes that of an older.
 type control struct {
 	hello, ack, echo, bye bool
+	call                  bool   // MEET without a number
 	pong, ping            uint64 // ping zero: none
-	meet                  uint32
+	meet                  uint32 // zero: none
 	close                 wire.Close
 }
 
@@ -93,7 +95,7 @@ var errMute = errors.New("the peer is silent")
 func (e *Endpoint) secure(ctx context.Context, raw *rdv.Conn, dialer bool, remote peer.ID, patience time.Duration) (*path, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errMute)
 	defer cancel()
-	p := &path{kind: Direct, addr: rdv.AddrPortFrom(raw.RemoteAddr())}
+	p := &path{kind: Direct, addr: rdv.AddrPortFrom(raw.RemoteAddr()), local: rdv.AddrPortFrom(raw.LocalAddr()).Addr()}
 	if raw.IsRelay {
 		p.kind = Relay
 	}

@@ -119,15 +119,20 @@ func (c *Conn) suspend(now time.Time, err error) {
 	c.suspended = now
 	c.emit(Event{Kind: Suspended, At: now})
 	ctx, cancel := context.WithCancel(c.ctx)
-	c.stopResume = cancel
+	a := &approach{
+		e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.resumeToken(),
+		relay: c.e.cfg.Paths != DirectOnly, stubborn: true, own: true,
+	}
+	a.deliver = func(p *path) bool { return c.enlist(p, a) }
+	c.stopResume, c.resuming = cancel, a
 	c.wg.Go(func() {
 		defer cancel()
-		c.resume(ctx, now, window)
+		c.resume(ctx, a, now, window)
 	})
 }
 
 // resume meets the peer again, for some time.
-func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration) {
+func (c *Conn) resume(ctx context.Context, a *approach, since time.Time, window time.Duration) {
 	c.mu.Lock()
 	c.over = time.AfterFunc(window, func() {
 		c.mu.Lock()
@@ -138,13 +143,6 @@ func (c *Conn) resume(ctx context.Context, since time.Time, window time.Duration
 		}
 	})
 	c.mu.Unlock()
-	a := &approach{
-		e: c.e, dialer: c.dialer, remote: c.remote, meeting: c.meeting, token: c.secret.resumeToken(),
-		relay: c.e.cfg.Paths != DirectOnly, stubborn: true, own: true,
-		deliver: func(p *path) bool {
-			return c.enlist(p, true)
-		},
-	}
 	err := c.e.run(ctx, a)
 	c.e.log.DebugContext(ctx, "resumption ended", "peer", c.remote, "err", err)
 }
@@ -175,28 +173,35 @@ func (c *Conn) attempt(n uint32) {
 	})
 }
 
-// invited takes a MEET.
-func (c *Conn) invited(n uint32) {
-	if c.dialer || n <= c.meets {
-		return // an old one, or not the peer's to say
+// invited takes a MEET: from the dialer, to come to an attempt; from the
+// acceptor, without a number, to begin one. One that comes too soon after
+// another is ignored, as each has us ask the servers.
+func (c *Conn) invited(now time.Time, n uint32) {
+	switch {
+	case c.dialer && n == 0:
+		c.tracks.called(now)
+	case c.dialer, n <= c.meets: // not the peer's to say, or an old one
+	case !c.met.IsZero() && now.Sub(c.met) < meetSpacing*3/4: // less, as it may have been held up
+	default:
+		c.meets, c.met = n, now
+		c.attempt(n)
 	}
-	c.meets = n
-	c.attempt(n)
 }
 
 // join takes one more path in, after both sides have shown on it that they know
 // the session's secret. It owns p.
-func (c *Conn) join(p *path) bool { return c.enlist(p, false) }
+func (c *Conn) join(p *path) bool { return c.enlist(p, nil) }
 
-// enlist is join. Known says that the peer knows of the session, as it came to
-// where only the two can meet.
-func (c *Conn) enlist(p *path, known bool) bool {
+// enlist is join. Resumed is the resumption that the path comes of, nil if it
+// comes of none: a peer that comes to where only the two can meet knows of the
+// session.
+func (c *Conn) enlist(p *path, resumed *approach) bool {
 	if !c.enter() {
 		p.close()
 		return false
 	}
 	defer c.wg.Done()
-	if err := c.introduce(p, known); err != nil {
+	if err := c.introduce(p, resumed != nil); err != nil {
 		c.e.log.Debug("path does not belong here", "peer", c.remote, "kind", p.kind.String(), "err", err)
 		p.close()
 		return false
@@ -207,8 +212,8 @@ func (c *Conn) enlist(p *path, known bool) bool {
 		p.close()
 		return false
 	}
-	if !known && c.stopResume != nil {
-		c.stopResume() // there is a path without it
+	if c.stopResume != nil && c.resuming != resumed {
+		c.stopResume() // there is a path without it; perhaps of the one before
 	}
 	c.attach(p)
 	return true

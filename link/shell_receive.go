@@ -204,7 +204,7 @@ func (c *Conn) obey(now time.Time, p *path, t wire.Type, b []byte) error {
 	case wire.MEET:
 		n, err := wire.ParseMeet(b)
 		if err == nil {
-			c.invited(n)
+			c.invited(now, n)
 		}
 		return bad(err)
 	case wire.CLOSE:

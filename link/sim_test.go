@@ -10,8 +10,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/muster-p2p/muster/internal/bubble"
+	"github.com/muster-p2p/muster/internal/netwatch"
 )
 
 // A pipe is one direction of a simulated path: bytes arrive after a delay. It
@@ -186,11 +189,14 @@ type world struct {
 	meetings int
 	bindings byte
 	wg       sync.WaitGroup
+	network  [2]atomic.Pointer[netwatch.Snapshot] // of a and of b
 }
 
 func newWorld(t *testing.T, cfg Config, paths func(n int) (relay, direct [2]*pipe)) *world {
 	w := &world{t: t, paths: paths, lobby: map[string]*approach{}, waiting: map[string]chan struct{}{}}
-	w.a, w.b = w.endpoint(cfg, simKeys[0]), w.endpoint(cfg, simKeys[1])
+	w.move(0, 1)
+	w.move(1, 1)
+	w.a, w.b = w.endpoint(cfg, 0), w.endpoint(cfg, 1)
 	return w
 }
 
@@ -204,13 +210,33 @@ var simKeys = func() (keys [2]crypto.PrivKey) { //nolint:gochecknoglobals // cos
 	return keys
 }()
 
-func (w *world) endpoint(cfg Config, key crypto.PrivKey) *Endpoint {
-	cfg.Key = key
+// simAddr is the nth address of a, or of b.
+func simAddr(end, n int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(end), 0, byte(n)}) }
+
+// move gives a, or b, its nth address in place of the others; none, if n is zero.
+func (w *world) move(end, n int) {
+	s := &netwatch.Snapshot{Known: true}
+	if n > 0 {
+		s.Addrs = []netip.Addr{simAddr(end, n)}
+	}
+	w.network[end].Store(s)
+}
+
+func (w *world) local(end int) (addr netip.Addr) {
+	if s := w.network[end].Load(); len(s.Addrs) > 0 {
+		addr = s.Addrs[0]
+	}
+	return addr
+}
+
+func (w *world) endpoint(cfg Config, end int) *Endpoint {
+	cfg.Key = simKeys[end]
 	e, err := New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	e.run = w.run
+	e.look = func() netwatch.Snapshot { return *w.network[end].Load() }
 	return e
 }
 
@@ -220,14 +246,14 @@ func (w *world) ends(kind Kind, pipes [2]*pipe) (a, b *path) {
 	w.bindings++
 	binding := [exporterLen]byte{w.bindings}
 	w.mu.Unlock()
-	one := func(remote peer.ID, in, out *pipe) *path {
+	one := func(local netip.Addr, remote peer.ID, in, out *pipe) *path {
 		e := &end{in: in, out: out, heard: time.Now()}
 		return &path{
-			kind: kind, since: time.Now(), remote: remote, stream: e, carrier: e, r: bufio.NewReaderSize(e, peekLen),
+			kind: kind, local: local, since: time.Now(), remote: remote, stream: e, carrier: e, r: bufio.NewReaderSize(e, peekLen),
 			binding: binding, origin: secret(sha256.Sum256(binding[:])),
 		}
 	}
-	return one(w.b.id, pipes[1], pipes[0]), one(w.a.id, pipes[0], pipes[1])
+	return one(w.local(0), w.b.id, pipes[1], pipes[0]), one(w.local(1), w.a.id, pipes[0], pipes[1])
 }
 
 // link makes the two ends of a link.

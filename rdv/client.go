@@ -43,6 +43,14 @@ type Client struct {
 	// for the peer, connecting. If zero, only the context does.
 	Timeout time.Duration
 
+	// ReachTimeout bounds reaching the server: its name, TCP, a proxy, TLS. If
+	// zero, only Timeout and the context do.
+	ReachTimeout time.Duration
+
+	// LobbyKeepAlive is how the connection to the server is watched while this
+	// side waits for the peer. If it is not enabled, as Go does by default.
+	LobbyKeepAlive net.KeepAliveConfig
+
 	// TlsConfig is used with servers at https URLs. If nil, the defaults of
 	// crypto/tls are.
 	TlsConfig *tls.Config //nolint:revive // the name in rdv's API
@@ -124,6 +132,7 @@ type session struct {
 
 	phase string        // what is being done, for the error of a time-out
 	sock  *socket       // the port of all connections
+	first *net.TCPConn  // to the server or proxy, below TLS
 	rtt   time.Duration // to the server, or to the proxy before it
 	meta  *Meta
 	ext   wire.Ext // of the peer, through the server
@@ -168,7 +177,7 @@ func (s *session) introduce(ctx context.Context) (relay *Conn, resp *http.Respon
 		}
 	}()
 	s.phase = "reach the server"
-	raw, err := s.dialServer(ctx)
+	raw, err := s.reachServer(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("rdv: %s: %w", s.phase, err)
 	}
@@ -176,6 +185,8 @@ func (s *session) introduce(ctx context.Context) (relay *Conn, resp *http.Respon
 	relay, resp, err = s.handshake(ctx, raw)
 	if err != nil {
 		raw.Close() //nolint:errcheck // the handshake's error says more
+	} else if s.client.LobbyKeepAlive.Enable {
+		s.first.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true}) //nolint:errcheck // the peer is there
 	}
 	return relay, resp, err
 }

@@ -14,6 +14,16 @@ import (
 	"time"
 )
 
+// reachServer is dialServer within the client's time.
+func (s *session) reachServer(ctx context.Context) (net.Conn, error) {
+	if s.client.ReachTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.client.ReachTimeout)
+		defer cancel()
+	}
+	return s.dialServer(ctx)
+}
+
 // dialServer returns a connection to the server, over TLS and through a proxy
 // as the URL and the client's configuration ask for.
 func (s *session) dialServer(ctx context.Context) (net.Conn, error) {
@@ -26,10 +36,11 @@ func (s *session) dialServer(ctx context.Context) (net.Conn, error) {
 		first = proxy
 	}
 	start := time.Now()
-	conn, err := s.sock.dialServer(ctx, first.Hostname(), portOf(first))
+	conn, err := s.sock.dialServer(ctx, s.client.LobbyKeepAlive, first.Hostname(), portOf(first))
 	if err != nil {
 		return nil, err
 	}
+	s.first, _ = conn.(*net.TCPConn)
 	s.rtt = time.Since(start)
 	secured, err := s.overlay(ctx, conn, proxy)
 	if err != nil {

@@ -83,8 +83,9 @@ func peerControl(network, address string, c syscall.RawConn) error {
 
 // dialServer connects to the server at host:port: over IPv4 if that works, as
 // the address that it observes is then one that a peer behind IPv4 can use.
-func (s *socket) dialServer(ctx context.Context, host, port string) (net.Conn, error) {
+func (s *socket) dialServer(ctx context.Context, keepAlive net.KeepAliveConfig, host, port string) (net.Conn, error) {
 	d := s.dialer()
+	d.KeepAliveConfig = keepAlive
 	addr := net.JoinHostPort(host, port)
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip.Unmap().Is4() {
