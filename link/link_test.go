@@ -254,7 +254,7 @@ func TestPeerClosesFirst(t *testing.T) {
 			t.Errorf("Close of the first = %v", err)
 		}
 		<-a.Done()
-		if _, err := a.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("Read = %v, want an end of file", err)
 		}
 		if _, err := a.Write([]byte("x")); !errors.Is(err, link.ErrPeerClosed) {
