@@ -71,7 +71,7 @@ type acmeName struct {
 	leaf  *x509.Certificate // nil until there is one
 	err   error             // why there is none
 	tried chan struct{}     // closed after an attempt; nil between attempts
-	late  bool              // it was told that the renewal is overdue
+	late  bool              // it was told that the renewal is overdue; of the loop
 }
 
 // newACME returns what gets the certificates of a plan. Nothing is asked for
@@ -249,38 +249,38 @@ func (a *acmeCerts) look(ctx context.Context, name string) (time.Duration, error
 	a.mu.Unlock()
 	leaf, err := a.fetch(ctx, name)
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	before, problem := n.leaf, a.problem
+	if err == nil {
+		n.leaf = leaf
+	} else if !strings.Contains(err.Error(), problem) {
+		err = fmt.Errorf("%w (the authority: %s)", err, problem)
+	}
+	n.err = err
 	if n.tried != nil {
 		close(n.tried)
 		n.tried = nil
 	}
+	a.mu.Unlock()
 	if err != nil {
-		if a.problem != "" {
-			err = fmt.Errorf("%w (the authority: %s)", err, a.problem)
-		}
-		n.err = err
 		return 0, err
 	}
-	a.tookLocked(name, n, leaf)
+	a.tell(name, n, before, leaf, problem)
 	return min(max(leaf.NotAfter.Sub(leaf.NotBefore)/20, acmeLookMin), acmeLookMax), nil
 }
 
-// tookLocked notes the certificate that there is now.
-func (a *acmeCerts) tookLocked(name string, n *acmeName, leaf *x509.Certificate) {
-	until := leaf.NotAfter.UTC().Format(time.RFC3339)
+// tell logs what has become of a certificate. Only the loop calls it.
+func (a *acmeCerts) tell(name string, n *acmeName, before, now *x509.Certificate, problem string) {
+	until := now.NotAfter.UTC().Format(time.RFC3339)
 	switch {
-	case n.leaf == nil:
+	case before == nil:
 		a.log.Info("certificate is there", "host", name, "until", until)
-	case !n.leaf.Equal(leaf):
+	case !before.Equal(now):
+		n.late = false
 		a.log.Info("certificate was renewed", "host", name, "until", until)
-	case time.Until(leaf.NotAfter) < leaf.NotAfter.Sub(leaf.NotBefore)/4 && !n.late: // it should have been at a third
+	case time.Until(now.NotAfter) < now.NotAfter.Sub(now.NotBefore)/4 && !n.late: // it should have been at a third
 		n.late = true
-		a.log.Warn("certificate is not renewed yet", "host", name, "until", until, "authority", a.problem)
-		return
-	default:
-		return
+		a.log.Warn("certificate is not renewed yet", "host", name, "until", until, "authority", problem)
 	}
-	n.leaf, n.err, n.late, a.problem = leaf, nil, false, ""
 }
 
 // fetch has autocert find the certificate, which may take minutes. It does not
