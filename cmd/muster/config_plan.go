@@ -49,6 +49,7 @@ func (c *configuration) plan() (*servePlan, error) {
 	check("node.data_dir", c.setDirs())
 	p.planAddrs(check)
 	check("tls.mode", c.checkTLS())
+	c.planACME(check)
 	p.planNames(check)
 	p.planPolicy(check)
 	p.planStore(check)
@@ -157,10 +158,49 @@ func (c *serveConfig) checkTLS() error {
 		return errors.New("files needs tls.cert_file and tls.key_file")
 	case c.tlsMode == "acme" && len(c.tlsHosts) == 0:
 		return errors.New("acme needs tls.hosts, the names to get certificates for")
+	case c.tlsMode == "acme" && (c.acmeAccount == "") != (c.acmeKey == ""):
+		return errors.New("tls.acme_account and tls.acme_key go together")
 	case c.tlsMode != "off" && c.http == "":
 		return errors.New("there is nothing to secure: listen.http is empty")
 	case c.tlsMode != "off" && len(c.trustedProxies) > 0:
 		return errors.New("behind a proxy that ends TLS it is off; tls.trusted_proxies is set")
+	default:
+		return nil
+	}
+}
+
+// planACME checks what only an authority is told.
+func (c *serveConfig) planACME(check func(string, error)) {
+	if c.tlsMode != "acme" {
+		return
+	}
+	for _, h := range c.tlsHosts {
+		check("tls.hosts", checkHost(h))
+	}
+	if c.tlsACME != "" {
+		if u, err := url.Parse(c.tlsACME); err != nil || u.Scheme != "https" || u.Host == "" {
+			check("tls.acme_url", fmt.Errorf("%q is not an https URL", c.tlsACME))
+		}
+	}
+	if c.acmeHTTP != "" {
+		_, _, err := net.SplitHostPort(c.acmeHTTP)
+		check("tls.acme_http", err)
+	}
+}
+
+// checkHost says whether an authority can give a certificate for a name by
+// asking this machine.
+func checkHost(h string) error {
+	_, err := netip.ParseAddr(h)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%q is an address, and certificates are for names", h)
+	case strings.HasPrefix(h, "*."):
+		return fmt.Errorf("%q: a certificate for all names below one takes DNS records; use certificate files", h)
+	case strings.Trim(strings.ToLower(h), "abcdefghijklmnopqrstuvwxyz0123456789-.") != "":
+		return fmt.Errorf("%q is not a host name; names of other letters are written as xn--…", h)
+	case !strings.Contains(h, "."), strings.Contains(h, ".."), strings.Trim(h, ".") != h:
+		return fmt.Errorf("%q is not a whole host name, such as point.example.org", h)
 	default:
 		return nil
 	}

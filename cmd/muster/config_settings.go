@@ -25,6 +25,8 @@ type serveConfig struct {
 	tlsMode, tlsCert, tlsKey string
 	tlsHosts                 []string
 	tlsEmail, tlsACME, tlsCA string
+	acmeHTTP                 string
+	acmeAccount, acmeKey     string
 	trustedProxies           []string
 
 	rendezvous, waku, legacy, discoverAll bool
@@ -131,13 +133,19 @@ var settings = []setting{
 	},
 	{
 		key: "tls.mode", def: "off", choice: []string{"off", "files", "acme"},
-		usage: "off (plain, or behind a proxy), files (certificate files), acme (a certificate from a public authority)", into: func(c *serveConfig) any { return &c.tlsMode },
+		usage: "off (plain, or behind a proxy), files (certificate files), acme (certificates of an authority)", into: func(c *serveConfig) any { return &c.tlsMode },
 	},
 	{key: "tls.cert_file", usage: "certificate chain, PEM; read again when it changes", into: func(c *serveConfig) any { return &c.tlsCert }},
 	{key: "tls.key_file", usage: "its key, PEM", into: func(c *serveConfig) any { return &c.tlsKey }},
 	{key: "tls.hosts", usage: "names to get certificates for", into: func(c *serveConfig) any { return &c.tlsHosts }},
 	{key: "tls.email", usage: "contact for the authority", into: func(c *serveConfig) any { return &c.tlsEmail }},
 	{key: "tls.acme_url", usage: "the authority's directory (default: Let's Encrypt)", into: func(c *serveConfig) any { return &c.tlsACME }},
+	{
+		key: "tls.acme_http", usage: "where challenges are answered over plain HTTP as well, such as :80, for authorities that cannot use port 443; empty: nowhere",
+		into: func(c *serveConfig) any { return &c.acmeHTTP },
+	},
+	{key: "tls.acme_account", usage: "the account's key identifier, where the authority wants an external account binding", into: func(c *serveConfig) any { return &c.acmeAccount }},
+	{key: "tls.acme_key", secret: true, usage: "the account's key for that, in base64url", into: func(c *serveConfig) any { return &c.acmeKey }},
 	{key: "tls.acme_ca_file", usage: "certificates to trust for acme_url, PEM: for an authority of one's own", into: func(c *serveConfig) any { return &c.tlsCA }},
 	{
 		key: "tls.trusted_proxies", flag: "trust-proxy", env: "MUSTER_TRUST_PROXY",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,7 +94,9 @@ type daemon struct {
 	admin  *admin.Server // nil if there is none
 	tokens *access.Tokens
 	usage  *access.Usage
-	certs  *certFiles         // nil unless there are files
+	tls    *tls.Config        // of the HTTP side, nil if it has none
+	certs  certificates       // nil without TLS
+	acme   *acmeCerts         // nil unless they come of an authority
 	lobby  *pglobby.Directory // nil unless points share one
 
 	ctx    context.Context // of what runs beside the loop; ended by close
@@ -170,6 +173,9 @@ func (d *daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.openHTTP(ctx, cfg.Point); err != nil {
+		return err
+	}
 	if err := d.shareLobby(ctx, cfg.Point); err != nil {
 		return err
 	}
@@ -178,6 +184,11 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	if err := d.node.Start(ctx); err != nil {
 		return errors.Join(startFailure(err), d.leaveLobby())
+	}
+	if d.acme != nil {
+		if err := d.acme.start(d.ctx, &d.wg); err != nil {
+			return errors.Join(err, d.close())
+		}
 	}
 	if err := d.startAdmin(ctx, reg); err != nil {
 		return errors.Join(err, d.close())
@@ -248,6 +259,9 @@ func shareFiles(files, wanted int) (conns, relayed int) {
 
 func (d *daemon) pointConfig(relayed int) (_ *muster.PointConfig, err error) {
 	p := d.plan
+	if err := d.secure(); err != nil {
+		return nil, err
+	}
 	if d.tokens, err = access.OpenTokens(filepath.Join(p.dataDir, tokensDir)); err != nil {
 		return nil, usageError(err, "restore the file from a backup, or remove it: its token is lost then")
 	}
@@ -282,8 +296,8 @@ func (d *daemon) pointConfig(relayed int) (_ *muster.PointConfig, err error) {
 	if pc.Secret, err = mintSecret(p); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	pc.TLS, d.certs, err = serveTLS(p)
-	return pc, err
+	pc.TLS = d.tls
+	return pc, nil
 }
 
 // relayer returns a relay with the limits of the plan.
@@ -324,10 +338,7 @@ func (d *daemon) startAdmin(ctx context.Context, reg *prometheus.Registry) error
 		Snapshot: d.snapshot, Peers: d.node.Peers, LogLevel: d.level, Logger: d.log, Registerer: reg,
 	}
 	if host, _, err := net.SplitHostPort(d.plan.admin); err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() {
-		var err error
-		if cfg.TLS, _, err = serveTLS(d.plan); err != nil {
-			return err
-		}
+		cfg.TLS = d.tls
 	}
 	s, err := admin.New(cfg)
 	if err != nil {

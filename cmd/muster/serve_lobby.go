@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/muster-p2p/muster"
@@ -22,20 +23,49 @@ func (d *daemon) shareLobby(ctx context.Context, pc *muster.PointConfig) error {
 	if kindOfStore(p.store) != "postgres" || p.http == "" {
 		return nil
 	}
+	if p.handOver == "" && d.acme != nil {
+		p.handOver = pc.URLs[0] // its certificate is for a name
+	}
+	if p.handOver == "" {
+		p.handOver = ownURL(pc.Listener.Addr(), pc.TLS != nil)
+	}
+	dir, err := pglobby.Open(ctx, pglobby.Config{URL: p.store, HandOver: p.handOver})
+	if err != nil {
+		_ = pc.Listener.Close()
+		return fail(exitLocal, err, "check --store and --relay-hand-over")
+	}
+	d.lobby, pc.Server.Directory = dir, dir
+	return nil
+}
+
+// openHTTP opens the listener of the rdv server where its port has to be known
+// before the server starts: the other points of a lobby are told of it, and
+// with a certificate for names so is everybody.
+func (d *daemon) openHTTP(ctx context.Context, pc *muster.PointConfig) error {
+	p := d.plan
+	if p.http == "" || kindOfStore(p.store) != "postgres" && d.acme == nil {
+		return nil
+	}
 	ln, err := listenTCP(ctx, p.http)
 	if err != nil {
 		return fail(exitLocal, err, "choose another with --http")
 	}
-	if p.handOver == "" {
-		p.handOver = ownURL(ln.Addr(), pc.TLS != nil)
+	pc.Listener = ln
+	if d.acme != nil && len(pc.URLs) == 0 {
+		for _, host := range p.tlsHosts {
+			pc.URLs = append(pc.URLs, namedURL(host, rdv.AddrPortFrom(ln.Addr()).Port()))
+		}
 	}
-	dir, err := pglobby.Open(ctx, pglobby.Config{URL: p.store, HandOver: p.handOver})
-	if err != nil {
-		_ = ln.Close()
-		return fail(exitLocal, err, "check --store and --relay-hand-over")
-	}
-	d.lobby, pc.Server.Directory, pc.Listener = dir, dir, ln
 	return nil
+}
+
+// namedURL is an https URL, without the port that it has anyway.
+func namedURL(host string, port uint16) string {
+	const usual = 443
+	if port != usual {
+		host = net.JoinHostPort(host, strconv.Itoa(int(port)))
+	}
+	return (&url.URL{Scheme: "https", Host: host, Path: "/"}).String()
 }
 
 // leaveLobby ends the sharing, after the node has.

@@ -72,7 +72,7 @@ func nearness(a ma.Multiaddr) int {
 // address where the configuration does not say.
 func (d *daemon) rdvURLs(addrs []string) []string {
 	urls := slices.Clone(d.node.Point.URLs())
-	if len(d.plan.urls) > 0 || len(urls) == 0 {
+	if len(d.plan.urls) > 0 || d.acme != nil || len(urls) == 0 {
 		return urls
 	}
 	host, _, err := net.SplitHostPort(d.plan.http)

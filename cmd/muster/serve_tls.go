@@ -2,17 +2,13 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme"
-	"golang.org/x/crypto/acme/autocert"
 )
 
 // certLook is how often certificate files are looked at: who renews them does
@@ -93,47 +89,33 @@ func (c *certFiles) health() error {
 	return nil
 }
 
-// serveTLS returns how the HTTP side is secured, nil if it is not, and the
-// files that are read again.
-func serveTLS(p *servePlan) (*tls.Config, *certFiles, error) {
-	switch p.tlsMode {
-	case "files":
-		files, err := newCertFiles(p.tlsCert, p.tlsKey)
-		if err != nil {
-			return nil, nil, usageError(err, "check tls.cert_file and tls.key_file")
-		}
-		return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: files.get}, files, nil
-	case "acme":
-		cfg, err := acmeConfig(p)
-		return cfg, nil, err
-	default:
-		return nil, nil, nil
-	}
+// certificates are what the HTTP side is secured with.
+type certificates interface {
+	get(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	reload() error // reads again what there is to read
+	health() error // is nil, or why there is none that is good
 }
 
-// acmeConfig gets certificates over the TLS port itself (RFC 8737), so that no
-// other has to be open.
-func acmeConfig(p *servePlan) (*tls.Config, error) {
-	client := &acme.Client{DirectoryURL: p.tlsACME, UserAgent: "muster/" + buildVersion()}
-	if p.tlsACME == "" {
-		client.DirectoryURL = autocert.DefaultACMEDirectory
-	}
-	if p.tlsCA != "" {
-		pem, err := os.ReadFile(p.tlsCA)
+// secure opens the certificates of the plan, if there are any.
+func (d *daemon) secure() (err error) {
+	protos := []string{"http/1.1"}
+	switch d.plan.tlsMode {
+	case "files":
+		files, err := newCertFiles(d.plan.tlsCert, d.plan.tlsKey)
 		if err != nil {
-			return nil, usageError(fmt.Errorf("tls.acme_ca_file: %w", err), "")
+			return usageError(err, "check tls.cert_file and tls.key_file")
 		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, usageError(fmt.Errorf("tls.acme_ca_file %s holds no certificate", p.tlsCA), "")
+		d.certs = files
+	case "acme":
+		if d.acme, err = newACME(d.plan, d.log); err != nil {
+			return err
 		}
-		client.HTTPClient = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
+		// The authority's challenge comes to the TLS port itself (RFC 8737), so
+		// that no other has to be open.
+		d.certs, protos = d.acme, append(protos, acme.ALPNProto)
+	default:
+		return nil
 	}
-	m := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(filepath.Join(p.dataDir, acmeDir)),
-		HostPolicy: autocert.HostWhitelist(p.tlsHosts...), Email: p.tlsEmail, Client: client,
-	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12, GetCertificate: m.GetCertificate, NextProtos: []string{"http/1.1", acme.ALPNProto},
-	}, nil
+	d.tls = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protos, GetCertificate: d.certs.get}
+	return nil
 }
