@@ -25,6 +25,7 @@ import (
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/rdv"
 	"github.com/muster-p2p/muster/rdv/pglobby"
+	"github.com/muster-p2p/muster/reach/pglot"
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -95,6 +96,7 @@ type daemon struct {
 	usage  *access.Usage
 	certs  *certFiles         // nil unless there are files
 	lobby  *pglobby.Directory // nil unless points share one
+	lot    *pglot.Directory   // and the callees
 
 	ctx    context.Context // of what runs beside the loop; ended by close
 	cancel context.CancelFunc
