@@ -47,6 +47,7 @@ var layers = map[string]int{
 	"access":                 1,
 	"transfer":               1,
 	"rdv/pglobby":            2,
+	"reach/pglot":            2,
 	"rendezvous/pebblestore": 2,
 	"rendezvous/pgstore":     2,
 	"rendezvous/storetest":   2,

@@ -120,9 +120,14 @@ type PointConfig struct {
 	// Reach bounds what callees and callers may have.
 	Reach reach.Limits
 
+	// Callees, if not nil, says which callees wait at other points, and has
+	// Server's Directory: whoever may be called by way of one point may be
+	// called by way of all. The points have to share that and Secret.
+	Callees reach.Directory
+
 	// Server and Relayer are the rdv server and its relay with the limits to
-	// use. They belong to the point from Start on, which sets the Handler and
-	// Access of the server. If nil, they are those of rdv.
+	// use. They belong to the point from Start on, which sets the Handler,
+	// Access and Aside of the server. If nil, they are those of rdv.
 	Server  *rdv.Server
 	Relayer *rdv.Relayer
 
@@ -196,6 +201,9 @@ func (c *Config) validate() error {
 	}
 	if p.Policy.Relay == access.ByName && p.NoRendezvous {
 		return errors.New("muster: a relay by namespace needs rendezvous")
+	}
+	if p.Callees != nil && (p.Server == nil || p.Server.Directory == nil) {
+		return errors.New("muster: points that share callees have to share a lobby")
 	}
 	for _, s := range p.URLs {
 		u, err := url.Parse(s)

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -31,6 +32,7 @@ type Point struct {
 	gate       *access.Gate
 	relay      *relay
 	reach      *reach.Server
+	asked      atomic.Pointer[reach.Server] // what other points ask, nil until reach is there
 	listener   net.Listener
 	ready      chan struct{} // closed when gate is set, or never will be
 }
@@ -152,7 +154,7 @@ func (n *Node) startRdv(ctx context.Context) error {
 	}
 	s := p.cfg.Server
 	p.relay = newRelay(p.gate, p.cfg.Relayer)
-	s.Handler, s.Access = p.relay, p.mayRelay
+	s.Handler, s.Access, s.Aside = p.relay, p.mayRelay, p.servePoint
 	if s.Logger == nil {
 		s.Logger = n.cfg.Logger
 	}

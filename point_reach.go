@@ -24,19 +24,34 @@ func (n *Node) startReach(context.Context) error {
 	if p == nil || p.listener == nil || p.cfg.NoReach {
 		return nil
 	}
-	s, err := reach.NewServer(n.inner, reach.Config{
+	cfg := reach.Config{
 		Servers:    p.meetingPlaces(),
 		Authorize:  func(ctx context.Context, r reach.Request) error { _, err := p.mayReach(ctx, r); return err },
 		Mint:       p.mint,
 		Limits:     p.cfg.Reach,
 		Registerer: n.cfg.Registerer, Logger: n.cfg.Logger,
-	})
+	}
+	if p.cfg.Callees != nil {
+		cfg.Directory, cfg.DialPoint = p.cfg.Callees, p.cfg.Server.DialAside
+	}
+	s, err := reach.NewServer(n.inner, cfg)
 	if err != nil {
 		return err
 	}
 	p.reach = s
+	p.asked.Store(s)
 	n.onClose(s.Close)
 	return nil
+}
+
+// servePoint answers another point of the lobby.
+func (p *Point) servePoint(_ context.Context, conn net.Conn) {
+	s := p.asked.Load()
+	if s == nil { // this one has just begun, or passes no invitations on
+		_ = conn.Close()
+		return
+	}
+	s.ServePoint(conn)
 }
 
 // meetingPlaces are the URLs of the rdv server as reach knows them: without a
@@ -67,8 +82,9 @@ func (p *Point) scheme() string {
 func (p *Point) mayReach(ctx context.Context, r reach.Request) (access.Grant, error) {
 	if r.Op == reach.OpInvite && !r.Here {
 		// The callee's token would let the caller in: that it is not here is a
-		// better answer than that the caller has none.
-		return access.Grant{}, nil
+		// better answer than that the caller has none. Where it is, as may be
+		// at another point, that is asked.
+		return access.Grant{}, p.gate.Ask(r.Peer, r.Callee)
 	}
 	return p.gate.Reach(ctx, access.ReachRequest{Peer: r.Peer, Token: r.Token, Callee: r.Callee, CalleeToken: r.CalleeToken})
 }

@@ -254,13 +254,31 @@ func (g *Gate) Reach(ctx context.Context, r ReachRequest) (Grant, error) {
 	return grant, g.note("reach", err)
 }
 
+// Ask decides whether somebody may ask where a peer waits that is not here, so
+// that its token is not known: another point may know both.
+func (g *Gate) Ask(id, callee peer.ID) error {
+	if err := g.policy.Load().mayMeet(id, callee); err != nil {
+		return g.note("reach", err)
+	}
+	return nil
+}
+
+// mayMeet returns why two peers are not brought together whoever pays, if they
+// are not.
+func (p *Policy) mayMeet(ids ...peer.ID) error {
+	if p.Relay == Closed {
+		return fmt.Errorf("%w: the relay is closed", ErrForbidden)
+	}
+	if slices.ContainsFunc(ids, func(id peer.ID) bool { return slices.Contains(p.Banned, id) }) {
+		return fmt.Errorf("%w: the peer is banned", ErrForbidden)
+	}
+	return nil
+}
+
 func (g *Gate) reach(ctx context.Context, r ReachRequest) (Grant, error) {
 	p, now := g.policy.Load(), g.cfg.now()
-	switch {
-	case p.Relay == Closed:
-		return Grant{}, fmt.Errorf("%w: the relay is closed", ErrForbidden)
-	case slices.Contains(p.Banned, r.Peer), slices.Contains(p.Banned, r.Callee): // it may have come before it was banned
-		return Grant{}, fmt.Errorf("%w: the peer is banned", ErrForbidden)
+	if err := p.mayMeet(r.Peer, r.Callee); err != nil { // it may have come before it was banned
+		return Grant{}, err
 	}
 	token := r.Token
 	tok, err := g.issued(now, token, Reach, r.Peer)

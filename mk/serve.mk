@@ -1,5 +1,5 @@
-test-serve-pg: ## two daemons over one throw-away PostgreSQL
-	rendezvous/pgstore/testdata/with-postgres.sh go test -count=1 -v -run ServeOverOneDatabase ./cmd/muster
+test-serve-pg: ## several daemons over one throw-away PostgreSQL, some of them killed
+	rendezvous/pgstore/testdata/with-postgres.sh go test -count=1 -v -run OverOneDatabase ./cmd/muster
 
 docs-config: ## write docs/config.md from the table of settings
 	go test -count=1 -run ConfigDocs ./cmd/muster -update-docs

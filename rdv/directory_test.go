@@ -452,6 +452,47 @@ func TestHandOverIsClosed(t *testing.T) {
 	}
 }
 
+// What servers have to say to each other goes where clients are handed over,
+// and nobody else gets there.
+func TestAside(t *testing.T) {
+	b := newBoard()
+	p := b.join(t, &rdv.Server{Aside: func(_ context.Context, conn net.Conn) {
+		_, _ = io.Copy(conn, conn)
+		_ = conn.Close()
+	}})
+	q := b.join(t, &rdv.Server{})
+	conn, err := q.srv.DialAside(t.Context(), "http://"+p.addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	got := make([]byte, 5)
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_ = conn.Close()
+	// One that has nothing to say ends the connection.
+	conn, err = p.srv.DialAside(t.Context(), "http://"+q.addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if n, err := conn.Read(got); err == nil {
+		t.Errorf("read %d", n)
+	}
+	_ = conn.Close()
+	other := newBoard().join(t, &rdv.Server{})
+	if _, err := other.srv.DialAside(t.Context(), "http://"+p.addr.String()); err == nil {
+		t.Error("another lobby's server was let in")
+	}
+	if _, err := serve(t, &rdv.Server{}).srv.DialAside(t.Context(), "http://"+p.addr.String()); !errors.Is(err, rdv.ErrAlone) {
+		t.Errorf("without a lobby: %v", err)
+	}
+}
+
 // Whoever knows the gate, having read along, gets no further.
 func TestHandOverNeedsTheKey(t *testing.T) {
 	b := newBoard()

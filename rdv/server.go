@@ -125,6 +125,12 @@ type Server struct {
 	// zero, [DefaultMaxHandOvers]; if negative, there is no bound.
 	MaxHandOvers int
 
+	// Aside, if not nil, serves what other servers of the lobby open with
+	// [Server.DialAside]: the applications of the servers have something to say
+	// to each other. It owns conn, which it closes; ctx ends when the server is
+	// closed. It may be called by several goroutines at once.
+	Aside func(ctx context.Context, conn net.Conn)
+
 	// Registerer, if not nil, gets the metrics muster_rdv_*.
 	Registerer prometheus.Registerer
 

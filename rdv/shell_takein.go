@@ -41,6 +41,9 @@ func (s *Server) takeIn(w http.ResponseWriter) error {
 		_ = conn.Close()
 		return fmt.Errorf("rdv: take client over: %w", err)
 	}
+	if h.Method == wire.Aside {
+		return s.serveAside(x)
+	}
 	if h.Method == wire.Check {
 		_, err := x.Write(append([]byte{wire.HandOverSelf}, s.shared.pin.self[:]...))
 		_ = x.Close()

@@ -20,6 +20,10 @@ type Limits struct {
 	// Of one too many the stream is reset.
 	Requests, RequestsPerPeer, RequestsPerSource int
 
+	// Forwards bounds the requests that are with other points, and those that
+	// are here from other points; one too many is answered BUSY.
+	Forwards int
+
 	// ParkRate and CallerRate bound the requests of one peer, SourceRate those
 	// of one IPv4 address or IPv6 /64; clients on the machine itself, 127.0.0.1
 	// and ::1, have no source. CalleeRate bounds the invitations for one peer;
@@ -45,6 +49,10 @@ const (
 	DefaultRequests        = 1024
 	DefaultRequestsPerPeer = 16
 
+	// DefaultForwards is a quarter of DefaultRequests: each costs a connection
+	// to another point, for a round trip of the callee's as a rule.
+	DefaultForwards = 256
+
 	// DefaultRequestsPerSource leaves room for others: identities cost nothing,
 	// and a stream that says nothing holds its place for FirstWait.
 	DefaultRequestsPerSource = 256
@@ -63,6 +71,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Requests, DefaultRequests)
 	set(&l.RequestsPerPeer, DefaultRequestsPerPeer)
 	set(&l.RequestsPerSource, DefaultRequestsPerSource)
+	set(&l.Forwards, DefaultForwards)
 	// A callee may come back often while its network is bad; a caller may be a
 	// script; a callee that is called more often than this is being flooded.
 	l.ParkRate = l.ParkRate.or(Rate{PerSecond: 0.5, Burst: 30})
@@ -89,6 +98,13 @@ const (
 	// WriteWait bounds how long a peer may take nothing while there is a
 	// message for it: the stream of a slow reader is reset.
 	WriteWait = 2 * time.Second
+
+	// ForwardWait bounds how long another point may take for a request, its
+	// hooks and the callee's reply included, and what it takes to find it; of
+	// that findWait is for the directory and dialPointWait for the connection.
+	ForwardWait   = 8 * time.Second
+	findWait      = time.Second
+	dialPointWait = 2 * time.Second
 
 	// AuthorizeWait bounds the hooks of a Config, which fail closed.
 	AuthorizeWait = time.Second

@@ -18,12 +18,13 @@ const (
 	reasonMalformed        // not a message
 	reasonSlow             // a message not sent or not taken in time
 	reasonUnknown          // a message that may not come there
+	reasonForwards         // too many requests with other points, or of them
 	numReasons
 )
 
 var reasonNames = [numReasons]string{
 	reasonStreams: "streams", reasonRate: "rate", reasonFull: "full", reasonBusy: "busy",
-	reasonMalformed: "malformed", reasonSlow: "slow", reasonUnknown: "unknown",
+	reasonMalformed: "malformed", reasonSlow: "slow", reasonUnknown: "unknown", reasonForwards: "forwards",
 }
 
 // metrics counts what a server does. Its fields may be used at once.
@@ -33,6 +34,21 @@ type metrics struct {
 	askedNs  atomic.Uint64
 	askedNum atomic.Uint64
 	panics   atomic.Uint64
+	forwards [numForwards]atomic.Uint64
+}
+
+// What becomes of requests for callees that are not here, if points share them.
+const (
+	forwardAnswered = iota // another point has passed it on
+	forwardNobody          // the callee waits nowhere
+	forwardFailed          // the point where it waits was not reached, or broke off
+	forwardAway            // the directory did not answer
+	forwardIn              // the other way: a request that another point had got
+	numForwards
+)
+
+var forwardNames = [numForwards]string{
+	forwardAnswered: "answered", forwardNobody: "nobody", forwardFailed: "failed", forwardAway: "away", forwardIn: "in",
 }
 
 func (m *metrics) answered(op Op, s wire.Status) { m.answers[op][min(s, wire.Internal)].Add(1) }
@@ -50,6 +66,7 @@ type Stats struct {
 	Invites  uint64            // invitations that a callee took
 	Reserves uint64            // tokens for tickets
 	Refused  map[string]uint64 // by limit or reason
+	Forwards map[string]uint64 // requests passed on to other points and taken from them, by outcome
 }
 
 // Stats returns the server's state and counters.
@@ -57,11 +74,16 @@ func (s *Server) Stats() Stats {
 	m := &s.metrics
 	st := Stats{
 		Parks: m.answers[OpPark][wire.OK].Load(), Invites: m.answers[OpInvite][wire.OK].Load(),
-		Reserves: m.answers[OpReserve][wire.OK].Load(), Refused: map[string]uint64{},
+		Reserves: m.answers[OpReserve][wire.OK].Load(), Refused: map[string]uint64{}, Forwards: map[string]uint64{},
 	}
 	for i := range m.refused {
 		if n := m.refused[i].Load(); n > 0 {
 			st.Refused[reasonNames[i]] = n
+		}
+	}
+	for i := range m.forwards {
+		if n := m.forwards[i].Load(); n > 0 {
+			st.Forwards[forwardNames[i]] = n
 		}
 	}
 	s.mu.Lock()
@@ -77,6 +99,7 @@ type collector struct {
 	parked, requests, panics *prometheus.Desc
 	answers, refused         *prometheus.Desc
 	asked, askedSeconds      *prometheus.Desc
+	forwards, up             *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -92,12 +115,14 @@ func newCollector(s *Server) *collector {
 		refused:      desc("refused_total", "Requests and streams refused, by limit or reason.", "reason"),
 		asked:        desc("invitations_total", "Invitations passed on to callees."),
 		askedSeconds: desc("invitation_seconds_total", "Time that callers waited for callees' replies."),
+		forwards:     desc("forwards_total", "Requests for callees that are not here, passed on to other points and taken from them, by outcome.", "outcome"),
+		up:           desc("directory_up", "Whether it is known which callees wait at other points."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.parked, c.requests, c.panics, c.answers, c.refused, c.asked, c.askedSeconds} {
+	for _, d := range []*prometheus.Desc{c.parked, c.requests, c.panics, c.answers, c.refused, c.asked, c.askedSeconds, c.forwards, c.up} {
 		ch <- d
 	}
 }
@@ -124,4 +149,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(c.asked, float64(m.askedNum.Load()))
 	counter(c.askedSeconds, time.Duration(m.askedNs.Load()).Seconds())
+	if c.s.cfg.Directory == nil {
+		return
+	}
+	for i := range m.forwards {
+		counter(c.forwards, float64(m.forwards[i].Load()), forwardNames[i])
+	}
+	up := 0.0
+	if c.s.cfg.Directory.Health() == nil {
+		up = 1
+	}
+	ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up)
 }

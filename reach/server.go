@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -42,6 +43,8 @@ type Server struct {
 	requests map[peer.ID]int         // streams that are not parked
 	sources  map[netip.Addr]int      // the same by source
 	asking   int                     // their sum
+	asked    map[net.Conn]bool       // of other points
+	sent     int                     // requests that are with other points
 	empty    chan struct{}           // closed when a drain has nobody left
 	wg       sync.WaitGroup
 }
@@ -55,7 +58,7 @@ func NewServer(h host.Host, cfg Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, host: h, ctx: ctx, cancel: cancel, lot: newLot[*parked](cfg.Limits),
-		streams: map[network.Stream]bool{}, requests: map[peer.ID]int{}, sources: map[netip.Addr]int{}, empty: make(chan struct{}),
+		streams: map[network.Stream]bool{}, requests: map[peer.ID]int{}, sources: map[netip.Addr]int{}, asked: map[net.Conn]bool{}, empty: make(chan struct{}),
 	}
 	if r := cfg.Registerer; r != nil {
 		c := newCollector(s)
@@ -119,7 +122,7 @@ func (s *Server) serve(stream network.Stream, who requester, parking func()) err
 	case wire.Park:
 		return s.park(stream, r, who, m.Access, parking)
 	case wire.Invite:
-		return s.answer(stream, OpInvite, s.invite(who, &m))
+		return s.answer(stream, OpInvite, s.invite(who, &m, false))
 	case wire.Reserve:
 		return s.answer(stream, OpReserve, s.reserve(who, m.Access))
 	default:
@@ -285,6 +288,9 @@ func (s *Server) Close() error {
 	open := make([]network.Stream, 0, len(s.streams))
 	for stream := range s.streams {
 		open = append(open, stream)
+	}
+	for conn := range s.asked {
+		_ = conn.Close()
 	}
 	s.mu.Unlock()
 	s.host.RemoveStreamHandler(ProtocolID)

@@ -9,19 +9,21 @@ import (
 	"github.com/muster-p2p/muster/reach/wire"
 )
 
-// invite has the callee of an INVITE invited, and returns the answer.
-func (s *Server) invite(who requester, m *wire.Message) wire.Message {
+// invite has the callee of an INVITE invited, and returns the answer. One that
+// another point has forwarded is not passed on any more.
+func (s *Server) invite(who requester, m *wire.Message, forwarded bool) wire.Message {
 	if m.Peer == "" {
 		return wire.Message{Status: wire.Invalid}
 	}
 	if status := s.admit(who); status != wire.OK {
 		return wire.Message{Status: status}
 	}
-	// A callee whose stream is replaced meanwhile is asked once more.
+	// A callee whose stream is replaced meanwhile is asked once more, and one
+	// that has come here from another point as well.
 	const tries = 2
 	var a wire.Message
 	for range tries {
-		if a = s.inviteOnce(who, m); a.Status != wire.Replaced {
+		if a = s.inviteOnce(who, m, forwarded); a.Status != wire.Replaced {
 			return a
 		}
 	}
@@ -29,7 +31,7 @@ func (s *Server) invite(who requester, m *wire.Message) wire.Message {
 	return a
 }
 
-func (s *Server) inviteOnce(who requester, m *wire.Message) wire.Message {
+func (s *Server) inviteOnce(who requester, m *wire.Message, forwarded bool) wire.Message {
 	p := s.find(m.Peer)
 	req := Request{Op: OpInvite, Peer: who.id, Token: m.Access, Callee: m.Peer}
 	if p != nil {
@@ -39,7 +41,10 @@ func (s *Server) inviteOnce(who requester, m *wire.Message) wire.Message {
 	if err := s.authorize(req); err != nil {
 		return wire.Message{Status: wire.Unauthorized, Text: sayable(err)}
 	}
-	if p == nil {
+	switch {
+	case p == nil && s.cfg.Directory != nil && !forwarded:
+		return s.forward(who, m)
+	case p == nil:
 		return wire.Message{Status: wire.NotHere}
 	}
 	token, err := s.mint(req)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"unicode/utf8"
 
@@ -66,6 +67,15 @@ type Config struct {
 	// called by many at once; ctx has AuthorizeWait.
 	Authorize func(ctx context.Context, r Request) error
 
+	// Directory, if not nil, says which callees wait at other points, and
+	// DialPoint connects to one of those, so that a callee can be called by way
+	// of any point: the other one's [Server.ServePoint] gets the connection. The
+	// points trust each other: DialPoint must make sure whom it has reached,
+	// and callers of ServePoint who has come. The servers of one must be as good
+	// as those of another, since each end of a call gets those of its own point.
+	Directory Directory
+	DialPoint func(ctx context.Context, point string) (net.Conn, error)
+
 	// Limits bound what strangers can have.
 	Limits Limits
 
@@ -91,6 +101,9 @@ func (c Config) withDefaults() Config {
 }
 
 func (c *Config) validate() error {
+	if c.Directory != nil && c.DialPoint == nil {
+		return errors.New("reach: a directory without DialPoint")
+	}
 	if len(c.Servers) == 0 || len(c.Servers) > wire.MaxServers {
 		return fmt.Errorf("reach: %d servers, want 1 to %d", len(c.Servers), wire.MaxServers)
 	}

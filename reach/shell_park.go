@@ -37,7 +37,7 @@ var errChatty = errors.New("reach: too many messages on a parked stream")
 // park keeps a callee's stream until it ends.
 func (s *Server) park(stream network.Stream, r *messageReader, who requester, access string, parking func()) error {
 	p := &parked{stream: stream, access: access, turn: make(chan struct{}, 1), done: make(chan struct{})}
-	old, status, text := s.admitParked(p, who)
+	old, noted, status, text := s.admitParked(p, who)
 	s.metrics.answered(OpPark, status)
 	if status != wire.OK {
 		return p.write(s.ctx, &wire.Message{Kind: wire.Parked, Status: status, Text: text})
@@ -46,6 +46,7 @@ func (s *Server) park(stream network.Stream, r *messageReader, who requester, ac
 	if old != nil {
 		s.sendAway(old, wire.Replaced)
 	}
+	s.awaitNoted(noted)
 	if err := p.write(s.ctx, &wire.Message{Kind: wire.Parked}); err != nil {
 		return err
 	}
@@ -57,8 +58,9 @@ func (s *Server) park(stream network.Stream, r *messageReader, who requester, ac
 	return err
 }
 
-// admitParked gives the callee a spot, unless something speaks against it.
-func (s *Server) admitParked(p *parked, who requester) (old *parked, status wire.Status, text string) {
+// admitParked gives the callee a spot, unless something speaks against it. Noted
+// is nil, or closed when other points know.
+func (s *Server) admitParked(p *parked, who requester) (old *parked, noted <-chan struct{}, status wire.Status, text string) {
 	s.mu.Lock()
 	status = wire.Unavailable
 	if !s.draining {
@@ -67,26 +69,29 @@ func (s *Server) admitParked(p *parked, who requester) (old *parked, status wire
 	s.mu.Unlock()
 	if status != wire.OK {
 		s.metrics.refused[reasonRate].Add(1)
-		return nil, status, ""
+		return nil, nil, status, ""
 	}
 	if err := s.authorize(Request{Op: OpPark, Peer: who.id, Token: p.access}); err != nil {
-		return nil, wire.Unauthorized, sayable(err)
+		return nil, nil, wire.Unauthorized, sayable(err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining || s.closed {
-		return nil, wire.Unavailable, ""
+		return nil, nil, wire.Unavailable, ""
 	}
 	spot, replaced, status := s.lot.park(who.id, who.source, p)
 	if status != wire.OK {
 		s.metrics.refused[reasonFull].Add(1)
-		return nil, status, ""
+		return nil, nil, status, ""
 	}
 	p.spot = spot
 	if replaced != nil {
 		old = replaced.owner
 	}
-	return old, wire.OK, ""
+	if s.cfg.Directory != nil {
+		noted = s.cfg.Directory.Park(who.id)
+	}
+	return old, noted, wire.OK, ""
 }
 
 // unpark takes a callee out, and lets those know who wait for its replies.
@@ -95,6 +100,9 @@ func (s *Server) unpark(p *parked) {
 	defer s.mu.Unlock()
 	s.lot.leave(p.spot)
 	close(p.done)
+	if s.cfg.Directory != nil && s.lot.find(p.spot.id) == nil {
+		s.cfg.Directory.Leave(p.spot.id)
+	}
 }
 
 // listen reads what the callee says. A stream on which nothing comes for

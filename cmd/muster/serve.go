@@ -26,6 +26,7 @@ import (
 	"github.com/muster-p2p/muster/pubsub"
 	"github.com/muster-p2p/muster/rdv"
 	"github.com/muster-p2p/muster/rdv/pglobby"
+	"github.com/muster-p2p/muster/reach/pglot"
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -98,6 +99,7 @@ type daemon struct {
 	certs  certificates       // nil without TLS
 	acme   *acmeCerts         // nil unless they come of an authority
 	lobby  *pglobby.Directory // nil unless points share one
+	lot    *pglot.Directory   // and the callees
 
 	ctx    context.Context // of what runs beside the loop; ended by close
 	cancel context.CancelFunc

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
@@ -11,12 +12,14 @@ import (
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/rdv"
 	"github.com/muster-p2p/muster/rdv/pglobby"
+	"github.com/muster-p2p/muster/reach/pglot"
 )
 
 // handOverCheck is how long the daemon's own hand-over URL may take to answer.
 const handOverCheck = 5 * time.Second
 
-// shareLobby makes one lobby of those of all points over a database. The
+// shareLobby makes one lobby of those of all points over a database, and has the
+// callees of each called by way of all. The
 // listener has to be there first: the others are told where it is.
 func (d *daemon) shareLobby(ctx context.Context, pc *muster.PointConfig) error {
 	p := d.plan
@@ -35,6 +38,14 @@ func (d *daemon) shareLobby(ctx context.Context, pc *muster.PointConfig) error {
 		return fail(exitLocal, err, "check --store and --relay-hand-over")
 	}
 	d.lobby, pc.Server.Directory = dir, dir
+	if !p.reach {
+		return nil
+	}
+	lot, err := pglot.Open(ctx, pglot.Config{URL: p.store, Point: p.handOver, Logger: d.log})
+	if err != nil {
+		return errors.Join(fail(exitLocal, err, "check --store"), pc.Listener.Close(), d.leaveLobby())
+	}
+	d.lot, pc.Callees = lot, lot
 	return nil
 }
 
@@ -70,10 +81,14 @@ func namedURL(host string, port uint16) string {
 
 // leaveLobby ends the sharing, after the node has.
 func (d *daemon) leaveLobby() error {
-	if d.lobby == nil {
-		return nil
+	var err error
+	if d.lot != nil {
+		err = d.lot.Close()
 	}
-	return d.lobby.Close()
+	if d.lobby != nil {
+		err = errors.Join(err, d.lobby.Close())
+	}
+	return err
 }
 
 // checkLobby warns if the other points are told of an address that does not

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,9 +26,7 @@ func TestServeOverOneDatabase(t *testing.T) {
 	if code, _, errs := musterRun(t.Context(), "rendezvous", "register", "lab", "--point", a.addr, "--addr", "/ip4/192.0.2.7/tcp/1"); code != 0 {
 		t.Fatal(errs)
 	}
-	if code, out, errs := musterRun(t.Context(), "rendezvous", "discover", "lab", "--point", b.addr); code != 0 {
-		t.Errorf("at the other point: %d %s %s", code, out, errs)
-	}
+	wantNamed(t, b.addr, "lab", "192.0.2.7")
 	c := &rdv.Client{AddrSpaces: rdv.NoSpaces, Picker: rdv.PickFirst()}
 	accepted := make(chan error, 1)
 	go func() {
@@ -42,6 +42,22 @@ func TestServeOverOneDatabase(t *testing.T) {
 	}
 	if err := errors.Join(<-accepted, conn.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// wantNamed waits until a point lists something under a name: what another one
+// has been told is there within a second.
+func wantNamed(t *testing.T, point, name, listed string) {
+	t.Helper()
+	late := time.Now().Add(10 * time.Second)
+	for {
+		code, out, errs := musterRun(t.Context(), "rendezvous", "discover", name, "--point", point)
+		if strings.Contains(out, listed) {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%s is not listed under %s: exit %d, %s %s", listed, name, code, out, errs)
+		}
 	}
 }
 

@@ -22,8 +22,12 @@ const MaxHandOver = 1<<16 - 1
 // there.
 const Check = "CHECK"
 
+// Aside is the method of a HandOver that hands nobody over either: what
+// follows is between the applications of the two servers.
+const Aside = "ASIDE"
+
 // What a server says to a HandOver, in one byte. After HandOverTaken the
-// connection is the client's.
+// connection is the client's. To Aside it says nothing.
 const (
 	HandOverTaken  = 'T' // the client is with the server that was asked
 	HandOverNobody = 'N' // nobody waits there with that token
@@ -99,7 +103,7 @@ func ParseHandOver(b []byte) (HandOver, error) {
 	observed, self := c.str(), c.str()
 	h.Host, h.URL, h.RequestURI, h.RemoteAddr = c.str(), c.str(), c.str(), c.str()
 	h.Header, h.Response = c.pairs(), c.pairs()
-	if c.bad || len(c.b) > 0 || (Other(h.Method) == "" && h.Method != Check) {
+	if c.bad || len(c.b) > 0 || (Other(h.Method) == "" && h.Method != Check && h.Method != Aside) {
 		return HandOver{}, ErrHandOver
 	}
 	seen, err := ParseAddrs([]string{observed}, 1)

@@ -29,6 +29,7 @@ func TestHandOver(t *testing.T) {
 		"all":   handOver(),
 		"least": {Method: wire.Accept, Token: "t"},
 		"check": {Method: wire.Check},
+		"aside": {Method: wire.Aside},
 	} {
 		b, err := h.AppendTo([]byte("before"))
 		if err != nil {

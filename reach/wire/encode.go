@@ -19,6 +19,8 @@ const (
 	fieldBearer
 	fieldServers
 	fieldNumber
+	fieldCaller
+	fieldSource
 )
 
 // Append appends m, without its length, to dst and returns the extended slice.
@@ -40,7 +42,9 @@ func Append(dst []byte, m *Message) []byte {
 		dst = protowire.AppendTag(dst, fieldServers, protowire.BytesType)
 		dst = protowire.AppendString(dst, s)
 	}
-	return appendVarint(dst, fieldNumber, m.Number)
+	dst = appendVarint(dst, fieldNumber, m.Number)
+	dst = appendString(dst, fieldCaller, string(m.Caller))
+	return appendString(dst, fieldSource, string(m.Source.AsSlice()))
 }
 
 func appendVarint(dst []byte, num protowire.Number, v uint64) []byte {

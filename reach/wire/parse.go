@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"net/netip"
 	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -44,7 +45,7 @@ func (m *Message) field(num protowire.Number, typ protowire.Type, b []byte) (int
 			return 0, malformed("number")
 		}
 		return n, m.setNumber(num, v)
-	case fieldCall, fieldPeer, fieldService, fieldAccess, fieldText, fieldToken, fieldBearer, fieldServers:
+	case fieldCall, fieldPeer, fieldService, fieldAccess, fieldText, fieldToken, fieldBearer, fieldServers, fieldCaller, fieldSource:
 		v, n := protowire.ConsumeBytes(b)
 		if typ != protowire.BytesType || n < 0 {
 			return 0, malformed("bytes")
@@ -85,7 +86,11 @@ func (m *Message) setBytes(num protowire.Number, v []byte) error {
 		m.Call = [CallSize]byte(v)
 		return nil
 	case fieldPeer:
-		return m.setPeer(v)
+		return setPeer(&m.Peer, v)
+	case fieldCaller:
+		return setPeer(&m.Caller, v)
+	case fieldSource:
+		return m.setSource(v)
 	case fieldServers:
 		if len(m.Servers) == MaxServers || len(v) > MaxServer || !graphic(v) {
 			return malformed("servers")
@@ -97,19 +102,32 @@ func (m *Message) setBytes(num protowire.Number, v []byte) error {
 	}
 }
 
-func (m *Message) setPeer(v []byte) error {
+func (m *Message) setSource(v []byte) error {
+	m.Source = netip.Addr{}
+	if len(v) == 0 {
+		return nil
+	}
+	a, ok := netip.AddrFromSlice(v)
+	if !ok {
+		return malformed("source")
+	}
+	m.Source = a
+	return nil
+}
+
+func setPeer(to *peer.ID, v []byte) error {
 	if len(v) > MaxPeer {
 		return malformed("peer")
 	}
 	if len(v) == 0 {
-		m.Peer = ""
+		*to = ""
 		return nil
 	}
 	id, err := peer.IDFromBytes(v)
 	if err != nil {
 		return malformed("peer")
 	}
-	m.Peer = id
+	*to = id
 	return nil
 }
 

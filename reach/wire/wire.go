@@ -17,6 +17,8 @@
 //	9      string  bearer    ANSWER, INVITATION: authorization at the servers
 //	10     string  servers   ANSWER, INVITATION: URLs, repeated
 //	11     varint  number    INVITATION, REPLY: which invitation of the stream
+//	12     bytes   caller    FORWARD: who invites
+//	13     bytes   source    FORWARD: where from, 4 or 16 bytes
 //
 // The first bytes of a link, from the caller, name the service (see [AppendHello]):
 //
@@ -29,6 +31,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -69,11 +72,12 @@ const (
 	Ping                       // callee to point
 	Pong                       // point to callee
 	GoAway                     // point to callee: the last message, with the reason
+	Forward                    // point to point, on no stream of libp2p: an INVITE that the other one got
 )
 
 var kindNames = [...]string{
 	Park: "PARK", Parked: "PARKED", Invite: "INVITE", Reserve: "RESERVE", Answer: "ANSWER",
-	Invitation: "INVITATION", Reply: "REPLY", Ping: "PING", Pong: "PONG", GoAway: "GOAWAY",
+	Invitation: "INVITATION", Reply: "REPLY", Ping: "PING", Pong: "PONG", GoAway: "GOAWAY", Forward: "FORWARD",
 }
 
 func (k Kind) String() string {
@@ -127,4 +131,6 @@ type Message struct {
 	Bearer  string
 	Servers []string
 	Number  uint64
+	Caller  peer.ID
+	Source  netip.Addr
 }
