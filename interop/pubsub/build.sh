@@ -7,22 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 
-# attempt NAME COMMAND… runs COMMAND, and keeps the end of its log on failure.
-attempt() {
-	name=$1
-	shift
-	rm -f "$out/$name.why"
-	echo "build $name"
-	if ! "$@" >"$out/$name.log" 2>&1; then
-		rm -f "$out/$name"
-		{ echo "$* failed:"; tail -n 5 "$out/$name.log"; } | sed 's#https\{0,1\}://[^/ ]*#REGISTRY#g' >"$out/$name.why"
-		cat "$out/$name.why"
-	fi
-}
-
-wrapper() { # NAME COMMAND: a program that runs COMMAND with its arguments
-	printf '#!/bin/sh\n%s "$@"\n' "$2" >"$out/$1" && chmod +x "$out/$1"
-}
+. "$here/../build.subr"
 
 js() {
 	cd "$here/js" || return 1
@@ -30,15 +15,6 @@ js() {
 		npm ci --ignore-scripts || return 1
 	fi
 	wrapper js-pubsub "cd '$here/js' && exec node --import ./polyfill.mjs peer.mjs"
-}
-
-python() {
-	venv=$out/py-venv
-	if ! cmp -s "$here/py/requirements.txt" "$venv/requirements.txt"; then
-		python3 -m venv "$venv" && "$venv/bin/pip" install -q -r "$here/py/requirements.txt" &&
-			cp "$here/py/requirements.txt" "$venv/" || return 1
-	fi
-	wrapper py-pubsub "exec '$venv/bin/python' '$here/py/peer.py'"
 }
 
 # Ours is the program of go-libp2p-pubsub with another import path.
@@ -61,5 +37,5 @@ attempt peer-go go_peer peer-go
 attempt peer-muster muster
 attempt rust-pubsub "$here/../rust/build.sh" "$out"
 attempt js-pubsub js
-attempt py-pubsub python
+attempt py-pubsub python_peer py-pubsub
 exit 0

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/muster-p2p/muster/interop/pubsub/internal/peerproc"
+
+	"github.com/muster-p2p/muster/interop/internal/lines"
 )
 
 // musterCommand is the binary under test, or skips.
@@ -62,7 +64,7 @@ func startSub(t *testing.T, args ...string) *subscriber {
 	}
 	s.addr = strings.TrimSpace(first)
 	var wg sync.WaitGroup
-	log := testLog(t)
+	log := lines.Log(t)
 	wg.Go(func() { _, _ = errs.WriteTo(log) })
 	wg.Go(func() {
 		lines := bufio.NewScanner(stdout)

@@ -1,18 +1,15 @@
 package pubsub_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/muster-p2p/muster/interop/pubsub/internal/process"
+	"github.com/muster-p2p/muster/interop/internal/lines"
+	"github.com/muster-p2p/muster/interop/pubsub/internal/peerproc"
 )
 
 // topic is where all tests talk.
@@ -52,7 +49,7 @@ var (
 
 // A peer is a running implementation.
 type peer struct {
-	*process.Peer
+	*lines.Peer[peerproc.Answer]
 	implementation
 	t    *testing.T
 	args []string
@@ -60,7 +57,7 @@ type peer struct {
 
 func start(t *testing.T, impl implementation, args ...string) *peer {
 	t.Helper()
-	p, err := process.Start(context.Background(), testLog(t), append([]string{program(t, impl.file)}, args...)...)
+	p, err := lines.Start[peerproc.Answer](context.Background(), lines.Log(t), append([]string{lines.Program(t, impl.file, "interop-pubsub")}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,27 +65,8 @@ func start(t *testing.T, impl implementation, args ...string) *peer {
 	return &peer{Peer: p, implementation: impl, t: t, args: args}
 }
 
-// program finds a program in the peers' folder, or skips the test with the
-// reason why there is none.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("INTEROP_BIN")
-	if dir == "" {
-		t.Skip("INTEROP_BIN is not set: run `make interop-pubsub`, which builds the peers first")
-	}
-	file := filepath.Join(dir, name)
-	if _, err := os.Stat(file); err != nil {
-		why, readErr := os.ReadFile(file + ".why")
-		if readErr != nil {
-			why = []byte("run interop/pubsub/build.sh")
-		}
-		t.Skipf("%s could not be built here: %s", name, bytes.TrimSpace(why))
-	}
-	return file
-}
-
 // do obeys or fails the test.
-func (p *peer) do(words ...any) process.Event {
+func (p *peer) do(words ...any) peerproc.Answer {
 	p.t.Helper()
 	ev, err := p.Do(words...)
 	if err != nil {
@@ -97,7 +75,7 @@ func (p *peer) do(words ...any) process.Event {
 	return ev
 }
 
-func (p *peer) state() process.Event { p.t.Helper(); return p.do("state", topic) }
+func (p *peer) state() peerproc.Answer { p.t.Helper(); return p.do("state", topic) }
 
 // publish sends count messages of size bytes.
 func (p *peer) publish(tag string, count, size int) {
@@ -111,7 +89,7 @@ func (p *peer) publish(tag string, count, size int) {
 // receives waits for count messages, each once.
 func (p *peer) receives(tag string, count int, within time.Duration) {
 	p.t.Helper()
-	var ev process.Event
+	var ev peerproc.Answer
 	if !poll(within, func() bool {
 		ev = p.do("received", topic, tag)
 		return ev.Count >= count
@@ -157,32 +135,6 @@ func together(fs ...func()) {
 		wg.Go(f)
 	}
 	wg.Wait()
-}
-
-// testLog passes a process's stderr on to the test's log while the test runs.
-func testLog(t *testing.T) io.Writer {
-	t.Helper()
-	l := &logWriter{t: t}
-	t.Cleanup(func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.t = nil
-	})
-	return l
-}
-
-type logWriter struct {
-	mu sync.Mutex
-	t  *testing.T // nil when the test is over
-}
-
-func (l *logWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.t != nil {
-		l.t.Logf("stderr: %s", bytes.TrimSpace(p))
-	}
-	return len(p), nil
 }
 
 func (i implementation) String() string { return fmt.Sprint(i.name) }

@@ -7,22 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 
-# attempt NAME COMMAND… runs COMMAND, and keeps the end of its log on failure.
-attempt() {
-	name=$1
-	shift
-	rm -f "$out/$name.why"
-	echo "build $name"
-	if ! "$@" >"$out/$name.log" 2>&1; then
-		rm -f "$out/$name"
-		{ echo "$* failed:"; tail -n 5 "$out/$name.log"; } | sed 's#https\{0,1\}://[^/ ]*#REGISTRY#g' >"$out/$name.why"
-		cat "$out/$name.why"
-	fi
-}
-
-wrapper() { # NAME COMMAND: a program that runs COMMAND with its arguments
-	printf '#!/bin/sh\n%s "$@"\n' "$2" >"$out/$1" && chmod +x "$out/$1"
-}
+. "$here/../build.subr"
 
 canvas() {
 	cd "$here/js" || return 1
@@ -37,15 +22,6 @@ canvas() {
 	wrapper canvas-js "cd '$here/js' && exec node --import ./polyfill.mjs peer.mjs"
 }
 
-python() {
-	venv=$out/py-venv
-	if ! cmp -s "$here/py/requirements.txt" "$venv/requirements.txt"; then
-		python3 -m venv "$venv" && "$venv/bin/pip" install -q -r "$here/py/requirements.txt" &&
-			cp "$here/py/requirements.txt" "$venv/" || return 1
-	fi
-	wrapper py-libp2p "exec '$venv/bin/python' '$here/py/peer.py'"
-}
-
 go_peer() { cd "$here" && go build -o "$out/$1" "./cmd/$1"; }
 waku001() { cd "$here/waku001" && go build -o "$out/peer-waku001" .; }
 
@@ -54,5 +30,5 @@ attempt peer-wakufork go_peer peer-wakufork
 attempt peer-waku001 waku001
 attempt rust-rendezvous "$here/../rust/build.sh" "$out"
 attempt canvas-js canvas
-attempt py-libp2p python
+attempt py-libp2p python_peer py-libp2p
 exit 0

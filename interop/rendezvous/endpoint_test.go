@@ -13,11 +13,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/muster-p2p/muster/interop/rendezvous/internal/process"
+	"github.com/muster-p2p/muster/interop/internal/lines"
+	"github.com/muster-p2p/muster/interop/rendezvous/internal/peerproc"
 )
 
 // opTimeout bounds one run of our command.
@@ -40,7 +40,7 @@ type endpoint interface {
 }
 
 // foreign is a process of peerproc's lines.
-type foreign struct{ *process.Peer }
+type foreign struct{ *lines.Peer[peerproc.Answer] }
 
 func (f foreign) addr() string { return f.Addr }
 func (f foreign) id() string   { return f.ID }
@@ -71,29 +71,12 @@ func (f foreign) unregister(point, ns string) error {
 // test with the reason why there is none.
 func startForeign(t *testing.T, name string, args ...string) foreign {
 	t.Helper()
-	p, err := process.Start(context.Background(), testLog(t), append([]string{foreignProgram(t, name)}, args...)...)
+	p, err := lines.Start[peerproc.Answer](context.Background(), lines.Log(t), append([]string{lines.Program(t, name, "interop-rendezvous")}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
 	return foreign{p}
-}
-
-func foreignProgram(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("INTEROP_BIN")
-	if dir == "" {
-		t.Skip("INTEROP_BIN is not set: run `make interop-rendezvous`, which builds the peers first")
-	}
-	file := filepath.Join(dir, name)
-	if _, err := os.Stat(file); err != nil {
-		why, readErr := os.ReadFile(file + ".why")
-		if readErr != nil {
-			why = []byte("run interop/rendezvous/build.sh")
-		}
-		t.Skipf("%s could not be built here: %s", name, bytes.TrimSpace(why))
-	}
-	return file
 }
 
 // muster is our command: as a point a process, as a client a run for each
@@ -143,7 +126,7 @@ func startMusterPoint(t *testing.T, args ...string) *muster {
 		"rendezvous", "serve", "--listen", "/ip4/127.0.0.1/tcp/0", "--store", "memory", "--min-ttl", "1s", "--waku",
 	}, args...)
 	cmd := exec.Command(bin, args...)
-	cmd.Stderr = testLog(t)
+	cmd.Stderr = lines.Log(t)
 	cmd.WaitDelay = 2 * time.Second
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -245,30 +228,4 @@ func parseDiscover(out []byte) (recs []record, cookie string, err error) {
 func (m *muster) unregister(point, ns string) error {
 	_, err := m.run("unregister", ns, "--point", point, "--key", m.key)
 	return err
-}
-
-// testLog passes a process's stderr on to the test's log while the test runs.
-func testLog(t *testing.T) io.Writer {
-	t.Helper()
-	l := &logWriter{t: t}
-	t.Cleanup(func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.t = nil
-	})
-	return l
-}
-
-type logWriter struct {
-	mu sync.Mutex
-	t  *testing.T // nil when the test is over
-}
-
-func (l *logWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.t != nil {
-		l.t.Logf("stderr: %s", bytes.TrimSpace(p))
-	}
-	return len(p), nil
 }

@@ -7,10 +7,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +34,8 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
+
+	"github.com/muster-p2p/muster/interop/internal/lines"
 )
 
 const opTimeout = 60 * time.Second
@@ -62,31 +62,8 @@ func run() error {
 	if err := svc.Start(); err != nil {
 		return err
 	}
-	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(map[string]any{
-		"event": "listen", "peer": h.ID().String(),
-		"addr": h.Addrs()[0].String() + "/p2p/" + h.ID().String(),
-	}); err != nil {
-		return err
-	}
-	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
-		words := strings.Fields(lines.Text())
-		if len(words) == 0 {
-			continue
-		}
-		if words[0] == "quit" {
-			return nil
-		}
-		answer, err := obey(h, words)
-		if err != nil {
-			answer = map[string]any{"event": "error", "error": err.Error()}
-		}
-		if err := out.Encode(answer); err != nil {
-			return err
-		}
-	}
-	return lines.Err()
+	addr := h.Addrs()[0].String() + "/p2p/" + h.ID().String()
+	return lines.Serve(os.Stdin, os.Stdout, addr, h.ID().String(), func(words []string) (any, error) { return obey(h, words) })
 }
 
 func obey(h host.Host, words []string) (map[string]any, error) {

@@ -27,7 +27,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/muster-p2p/muster/interop/pubsub/internal/gohost"
-	"github.com/muster-p2p/muster/interop/pubsub/internal/process"
+	"github.com/muster-p2p/muster/interop/internal/lines"
+	"github.com/muster-p2p/muster/interop/pubsub/internal/peerproc"
 )
 
 const (
@@ -89,7 +90,7 @@ func (c *capture) run(name string, argv []string) error {
 	for _, p := range protocols {
 		h.SetStreamHandler(p, c.record)
 	}
-	p, err := process.Start(ctx, os.Stderr, argv...)
+	p, err := lines.Start[peerproc.Answer](ctx, os.Stderr, argv...)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (c *capture) run(name string, argv []string) error {
 
 // drive walks the peer through what it can say. It waits after each step,
 // since much of it is said at the next heartbeat.
-func (c *capture) drive(ctx context.Context, h host.Host, p *process.Peer) error {
+func (c *capture) drive(ctx context.Context, h host.Host, p *lines.Peer[peerproc.Answer]) error {
 	do := func(wait time.Duration, step string, words ...any) error {
 		c.enter(step)
 		_, err := p.Do(words...)

@@ -71,10 +71,11 @@ func (c *Counts) Message(topic string, data []byte) {
 	c.messages[topic][string(head)]++
 }
 
-func (c *Counts) received(topic, tag string) event {
+func (c *Counts) received(topic, tag string) Answer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ev := event{Event: "received", Corrupt: c.corrupt[topic]}
+	ev := about("received")
+	ev.Corrupt = c.corrupt[topic]
 	for head, n := range c.messages[topic] {
 		if i := strings.LastIndexByte(head, '-'); i >= 0 && head[:i] == tag {
 			ev.Count++
@@ -84,7 +85,7 @@ func (c *Counts) received(topic, tag string) event {
 	return ev
 }
 
-func (c *Counts) fill(ev *event) {
+func (c *Counts) fill(ev *Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ev.Counts = map[string]*Traffic{}

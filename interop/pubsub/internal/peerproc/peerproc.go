@@ -19,18 +19,17 @@
 package peerproc
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/muster-p2p/muster/interop/internal/lines"
 )
 
 // opTimeout bounds one command.
@@ -77,10 +76,9 @@ type State struct {
 	Connected   []string
 }
 
-type event struct {
-	Event       string              `json:"event"`
-	Addr        string              `json:"addr,omitempty"`
-	Peer        string              `json:"peer,omitempty"`
+// Answer is what a peer answers.
+type Answer struct {
+	lines.Answer
 	Count       int                 `json:"count"`
 	Duplicates  int                 `json:"duplicates"`
 	Corrupt     int                 `json:"corrupt"`
@@ -90,43 +88,19 @@ type event struct {
 	Counts      map[string]*Traffic `json:"counts,omitempty"`
 	Rejected    map[string]int      `json:"rejected,omitempty"`
 	Dropped     int                 `json:"dropped"`
-	Error       string              `json:"error,omitempty"`
 }
+
+func about(event string) Answer { return Answer{Answer: lines.Answer{Event: event}} }
 
 // Run announces addr and then obeys the lines of stdin until quit or EOF.
 func Run(addr, peer string, n Node) error {
-	return run(os.Stdin, os.Stdout, addr, peer, n)
+	return lines.Serve(os.Stdin, os.Stdout, addr, peer, func(words []string) (any, error) { return obey(n, words) })
 }
 
-func run(in io.Reader, out io.Writer, addr, peer string, n Node) error {
-	enc := json.NewEncoder(out)
-	if err := enc.Encode(event{Event: "listen", Addr: addr, Peer: peer}); err != nil {
-		return err
-	}
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		words := strings.Fields(lines.Text())
-		if len(words) == 0 {
-			continue
-		}
-		if words[0] == "quit" {
-			return nil
-		}
-		ev, err := obey(n, words)
-		if err != nil {
-			ev = event{Event: "error", Error: err.Error()}
-		}
-		if err := enc.Encode(ev); err != nil {
-			return err
-		}
-	}
-	return lines.Err()
-}
-
-func obey(n Node, words []string) (event, error) {
+func obey(n Node, words []string) (Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
-	ok := event{Event: "ok"}
+	ok := about("ok")
 	switch {
 	case words[0] == "connect" && len(words) == 2:
 		return ok, n.Connect(ctx, words[1])
@@ -140,22 +114,24 @@ func obey(n Node, words []string) (event, error) {
 		return n.Counts().received(words[1], words[2]), nil
 	case words[0] == "state" && len(words) == 2:
 		s := n.State(words[1])
-		ev := event{Event: "state", Mesh: s.Mesh, Subscribers: s.Subscribers, Connected: s.Connected}
+		ev := about("state")
+		ev.Mesh, ev.Subscribers, ev.Connected = s.Mesh, s.Subscribers, s.Connected
 		n.Counts().fill(&ev)
 		return ev, nil
 	}
-	return event{}, fmt.Errorf("unknown command %q", strings.Join(words, " "))
+	return Answer{}, fmt.Errorf("unknown command %q", strings.Join(words, " "))
 }
 
-func publish(ctx context.Context, n Node, words []string) (event, error) {
+func publish(ctx context.Context, n Node, words []string) (Answer, error) {
 	count, err := strconv.Atoi(words[3])
 	if err != nil {
-		return event{}, err
+		return Answer{}, err
 	}
 	size, err := strconv.Atoi(words[4])
 	if err != nil {
-		return event{}, err
+		return Answer{}, err
 	}
+	published := about("published")
 	for i := range count {
 		data := Payload(words[2], i, size)
 		for {
@@ -164,7 +140,8 @@ func publish(ctx context.Context, n Node, words []string) (event, error) {
 				break
 			}
 			if ctx.Err() != nil {
-				return event{Event: "published", Count: i, Error: err.Error()}, nil
+				published.Count, published.Error = i, err.Error()
+				return published, nil
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -174,7 +151,8 @@ func publish(ctx context.Context, n Node, words []string) (event, error) {
 			time.Sleep(2 * time.Millisecond)
 		}
 	}
-	return event{Event: "published", Count: count}, nil
+	published.Count = count
+	return published, nil
 }
 
 // Payload is message i of tag.

@@ -26,7 +26,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/muster-p2p/muster/interop/rendezvous/internal/gohost"
-	"github.com/muster-p2p/muster/interop/rendezvous/internal/process"
+	"github.com/muster-p2p/muster/interop/internal/lines"
+	"github.com/muster-p2p/muster/interop/rendezvous/internal/peerproc"
 )
 
 const namespace = "room"
@@ -82,7 +83,7 @@ func (c *capture) run(name string, argv []string) error {
 	}
 	defer h.Close()
 	h.SetStreamHandler(c.proto, c.serve)
-	p, err := process.Start(ctx, os.Stderr, argv...)
+	p, err := lines.Start[peerproc.Answer](ctx, os.Stderr, argv...)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (c *capture) run(name string, argv []string) error {
 }
 
 // clientSide drives the peer's client against our recording point.
-func (c *capture) clientSide(h host.Host, p *process.Peer) {
+func (c *capture) clientSide(h host.Host, p *lines.Peer[peerproc.Answer]) {
 	addr := gohost.Addr(h)
 	steps := []struct {
 		name  string
@@ -158,7 +159,7 @@ func (c *capture) answer(msg []byte) []byte {
 }
 
 // serverSide asks the peer's point after its own client has registered there.
-func (c *capture) serverSide(ctx context.Context, h host.Host, p *process.Peer) error {
+func (c *capture) serverSide(ctx context.Context, h host.Host, p *lines.Peer[peerproc.Answer]) error {
 	id, err := gohost.Connect(ctx, h, p.Addr)
 	if err != nil {
 		return err
@@ -200,8 +201,8 @@ func (c *capture) serverSide(ctx context.Context, h host.Host, p *process.Peer) 
 }
 
 // startOther runs the same program again.
-func startOther(ctx context.Context) (*process.Peer, error) {
-	return process.Start(ctx, os.Stderr, flag.Args()[2:]...)
+func startOther(ctx context.Context) (*lines.Peer[peerproc.Answer], error) {
+	return lines.Start[peerproc.Answer](ctx, os.Stderr, flag.Args()[2:]...)
 }
 
 func (c *capture) ask(ctx context.Context, h host.Host, id peer.ID, msg []byte) ([]byte, error) {

@@ -15,16 +15,15 @@
 package peerproc
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/muster-p2p/muster/interop/internal/lines"
 )
 
 // opTimeout bounds one operation: long enough for a machine under load, short
@@ -47,80 +46,55 @@ type Client interface {
 	Unregister(ctx context.Context, point, ns string) error
 }
 
-type event struct {
-	Event  string   `json:"event"`
-	Addr   string   `json:"addr,omitempty"`
-	Peer   string   `json:"peer,omitempty"`
+// Answer is what a peer answers.
+type Answer struct {
+	lines.Answer
 	TTL    int64    `json:"ttl"`
 	Cookie string   `json:"cookie"`
 	Peers  []Record `json:"peers,omitempty"`
-	Error  string   `json:"error,omitempty"`
 }
 
 // Run announces addr and then obeys the lines of stdin until quit or EOF.
 func Run(addr, peer string, c Client) error {
-	return run(os.Stdin, os.Stdout, addr, peer, c)
+	return lines.Serve(os.Stdin, os.Stdout, addr, peer, func(words []string) (any, error) { return obey(c, words) })
 }
 
-func run(in io.Reader, out io.Writer, addr, peer string, c Client) error {
-	enc := json.NewEncoder(out)
-	if err := enc.Encode(event{Event: "listen", Addr: addr, Peer: peer}); err != nil {
-		return err
-	}
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		words := strings.Fields(lines.Text())
-		if len(words) == 0 {
-			continue
-		}
-		if words[0] == "quit" {
-			return nil
-		}
-		ev, err := obey(c, words)
-		if err != nil {
-			ev = event{Event: "error", Error: err.Error()}
-		}
-		if err := enc.Encode(ev); err != nil {
-			return err
-		}
-	}
-	return lines.Err()
-}
+func about(event string) lines.Answer { return lines.Answer{Event: event} }
 
-func obey(c Client, words []string) (event, error) {
+func obey(c Client, words []string) (Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
 	switch {
 	case words[0] == "register" && len(words) == 4:
 		ttl, err := strconv.Atoi(words[3])
 		if err != nil {
-			return event{}, err
+			return Answer{}, err
 		}
 		granted, err := c.Register(ctx, words[1], words[2], ttl)
-		return event{Event: "registered", TTL: granted}, err
+		return Answer{Answer: about("registered"), TTL: granted}, err
 	case words[0] == "discover" && len(words) == 5:
 		return discover(ctx, c, words)
 	case words[0] == "unregister" && len(words) == 3:
-		return event{Event: "unregistered"}, c.Unregister(ctx, words[1], words[2])
+		return Answer{Answer: about("unregistered")}, c.Unregister(ctx, words[1], words[2])
 	}
-	return event{}, fmt.Errorf("unknown command %q", strings.Join(words, " "))
+	return Answer{}, fmt.Errorf("unknown command %q", strings.Join(words, " "))
 }
 
-func discover(ctx context.Context, c Client, words []string) (event, error) {
+func discover(ctx context.Context, c Client, words []string) (Answer, error) {
 	ns := words[2]
 	if ns == "-" {
 		ns = ""
 	}
 	limit, err := strconv.Atoi(words[3])
 	if err != nil {
-		return event{}, err
+		return Answer{}, err
 	}
 	var cookie []byte
 	if words[4] != "-" {
 		if cookie, err = hex.DecodeString(words[4]); err != nil {
-			return event{}, err
+			return Answer{}, err
 		}
 	}
 	peers, next, err := c.Discover(ctx, words[1], ns, limit, cookie)
-	return event{Event: "discovered", Cookie: hex.EncodeToString(next), Peers: peers}, err
+	return Answer{Answer: about("discovered"), Cookie: hex.EncodeToString(next), Peers: peers}, err
 }
