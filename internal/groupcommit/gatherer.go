@@ -16,6 +16,8 @@ type Gatherer[T any] struct {
 	served int           // callers that the last commit answered
 	took   time.Duration // what a commit takes: a moving average
 	timer  *time.Timer
+
+	answers uint64 // that had been given when the last group was taken
 }
 
 // NewGatherer returns a Gatherer that never waits longer than most.
@@ -36,27 +38,28 @@ func (g *Gatherer[T]) Next(group []*Call[T], limit int) []*Call[T] {
 	before := len(group)
 	group = g.q.Take(group, limit)
 	if len(group) == before {
-		return g.fill(g.q.Next(group, limit), before, limit, 0)
+		group = g.q.Next(group, limit)
 	}
-	return g.fill(group, before, limit, len(group)-before)
+	return g.fill(group, before, limit)
 }
 
-// Take is [Queue.Take] with a wait for company. rested says that the queue was
-// empty before, and that who is there now came while the committing goroutine
-// waited.
-func (g *Gatherer[T]) Take(group []*Call[T], limit int, rested bool) []*Call[T] {
-	before := len(group)
-	group = g.q.Take(group, limit)
-	if rested {
-		return g.fill(group, before, limit, 0)
-	}
-	return g.fill(group, before, limit, len(group)-before)
+// Take is [Queue.Take] with a wait for company.
+func (g *Gatherer[T]) Take(group []*Call[T], limit int) []*Call[T] {
+	return g.fill(g.q.Take(group, limit), len(group), limit)
 }
 
-// fill waits for as many as were answered last, beside those who waited
-// already: they cannot be among them.
-func (g *Gatherer[T]) fill(group []*Call[T], before, limit, already int) []*Call[T] {
-	want := before + min(limit, already+g.served)
+// fill waits for as many as were answered last, beside those who came before
+// any of them was: they cannot be among them. Who came later may be, however
+// soon: it takes a caller on another processor no time to be back.
+func (g *Gatherer[T]) fill(group []*Call[T], before, limit int) []*Call[T] {
+	defer func() { g.answers = g.q.answers.Load() }()
+	want := g.served
+	for _, c := range group[before:] {
+		if c.before <= g.answers {
+			want++
+		}
+	}
+	want = before + min(limit, want)
 	if len(group) == before || len(group) >= want {
 		return group
 	}

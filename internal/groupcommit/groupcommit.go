@@ -29,6 +29,7 @@ var (
 // A Queue passes calls from many goroutines to one.
 type Queue[T any] struct {
 	calls   chan *Call[T]
+	answers atomic.Uint64 // that have been given
 	ready   chan struct{} // holds a token when a call came, perhaps since taken
 	closing chan struct{} // closed by Close: no new calls, Next returns nothing
 	done    chan struct{} // closed by Done: nobody will answer any more
@@ -50,6 +51,8 @@ func New[T any](limit int) *Queue[T] {
 type Call[T any] struct {
 	Value T
 
+	queue  *Queue[T]
+	before uint64 // answers given before it came
 	state  atomic.Uint32
 	answer chan error
 }
@@ -64,7 +67,10 @@ const (
 )
 
 // Finish answers the caller. It is called once per call.
-func (c *Call[T]) Finish(err error) { c.answer <- err }
+func (c *Call[T]) Finish(err error) {
+	c.queue.answers.Add(1) // first: a caller that comes back must find it counted
+	c.answer <- err
+}
 
 // Left reports whether the caller has given up on a call that was taken. Who
 // commits again after a failure leaves such calls out.
@@ -83,7 +89,7 @@ func (q *Queue[T]) Do(ctx context.Context, v T) error {
 		return ErrClosed
 	default:
 	}
-	c := &Call[T]{Value: v, answer: make(chan error, 1)}
+	c := &Call[T]{Value: v, queue: q, before: q.answers.Load(), answer: make(chan error, 1)}
 	select {
 	case q.calls <- c:
 	default:

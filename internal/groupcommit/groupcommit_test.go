@@ -167,6 +167,38 @@ func TestClose(t *testing.T) {
 // TestGather has callers that come back some time after they were answered, and
 // a commit that takes a millisecond: whoever comes back within it shares the
 // next one, and a single caller never waits.
+// A single caller is not waited for as if it were two, however soon it is back:
+// here before the committing goroutine has looked.
+func TestGatherWhoIsBackAtOnce(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		q := groupcommit.New[int](100)
+		g := groupcommit.NewGatherer(q, time.Second)
+		const calls = 10
+		ended := make(chan error, 1)
+		go func() {
+			var errs []error
+			for n := range calls {
+				errs = append(errs, q.Do(t.Context(), n))
+			}
+			ended <- errors.Join(errs...)
+		}()
+		for n := range calls {
+			start := time.Now()
+			for _, c := range g.Next(nil, 50) {
+				if waited := time.Since(start); waited != 0 {
+					t.Errorf("call %d waited %v for company", n, waited)
+				}
+				c.Finish(nil)
+			}
+			synctest.Wait() // the next call is there
+			g.Observe(1, time.Millisecond)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestGather(t *testing.T) {
 	const commit = time.Millisecond
 	for _, tc := range []struct {

@@ -30,7 +30,6 @@ type owner struct {
 	pending []*transaction // taken, and neither committed nor given up; the first may be in doubt
 
 	gatherer *groupcommit.Gatherer[work]
-	rested   bool // it has waited since the last commit
 }
 
 // run commits, follows and connects again until the queue is closed.
@@ -76,8 +75,7 @@ func (o *owner) step(ctx context.Context) error {
 		return o.settle(ctx)
 	}
 	if o.queue.Len() > 0 {
-		group := o.gatherer.Take(nil, groupLimit, o.rested)
-		o.rested = false
+		group := o.gatherer.Take(nil, groupLimit)
 		if len(group) == 0 {
 			return nil
 		}
@@ -89,7 +87,6 @@ func (o *owner) step(ctx context.Context) error {
 	if err := o.wait(ctx); err != nil {
 		return err
 	}
-	o.rested = true
 	if o.queue.Len() > 0 && !o.told { // a commit reads what others wrote
 		return nil
 	}
