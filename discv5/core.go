@@ -71,7 +71,6 @@ type core struct {
 	waiting requestList // due after the response time-out
 	partial requestList // due after the grace for the rest of NODES
 
-	moved   int64         // when the local record's endpoint changed, Unix milliseconds
 	heard   time.Time     // last authenticated message
 	ready   bool          // populated: nodes that contact us may come in
 	early   []*enr.Record // that called before

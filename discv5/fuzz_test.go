@@ -63,7 +63,7 @@ func fuzzCore(t testing.TB, now time.Time) (*core, endpoint) {
 	}
 	c := newCore(now, Config{Key: key}.withDefaults(), families{v4: true}, local, true)
 	peer := endpoint{record.ID(), netip.MustParseAddrPort("198.51.100.7:30303")}
-	c.sessions.ensure(peer, false).establish(now, newKeyset([16]byte{1}, [16]byte{2}))
+	c.sessions.establish(now, c.sessions.ensure(peer, false), newKeyset([16]byte{1}, [16]byte{2}))
 	var out outbox
 	for _, addr := range []netip.AddrPort{peer.addr, netip.MustParseAddrPort("192.0.2.9:1")} {
 		r := &request{kind: 1, done: make(chan *request, 1)}

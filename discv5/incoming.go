@@ -76,7 +76,7 @@ func (c *core) accepted(now time.Time, j *job, out *outbox) {
 	}
 	c.challenges.answered(now, ch)
 	s := c.sessions.ensure(j.at, c.isMember(j.at))
-	s.establish(now, newKeyset(j.keys.Initiator, j.keys.Recipient))
+	c.sessions.establish(now, s, newKeyset(j.keys.Initiator, j.keys.Recipient))
 	c.stats.HandshakesIn++
 	c.event(Event{Kind: SessionEstablished, ID: j.at.id, Addr: j.at.addr})
 	if j.fresh != nil {

@@ -44,6 +44,7 @@ type Node struct {
 
 	cacheMu sync.Mutex
 	cache   *enr.Cache // cacheMu
+	callers *enr.Cache // cacheMu: of records that came in handshakes
 
 	recordMu sync.Mutex // held while the local record is being replaced
 
@@ -72,6 +73,11 @@ type Node struct {
 
 // jobQueue bounds the handshakes waiting for the worker: 64 take some 20 ms.
 const jobQueue = 64
+
+// callerRecords is how many verified records of handshakes are remembered at
+// least. They are kept apart from those of lookups: who makes keys by the
+// thousand must not flush these, nor hold memory for each.
+const callerRecords = 64
 
 // Listen starts a node. The caller must Close it.
 func Listen(cfg Config) (*Node, error) {
@@ -104,6 +110,7 @@ func newNode(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, id: cfg.Key.Public().NodeID(), log: cfg.Logger,
 		cache:     enr.NewCache(cfg.RecordCache),
+		callers:   enr.NewCache(callerRecords),
 		kick:      make(chan struct{}, 1),
 		own:       make(chan *job, jobQueue),
 		foreign:   make(chan *job, jobQueue),
@@ -240,7 +247,7 @@ func newCore(now time.Time, cfg Config, fam families, local *enr.Record, autoUpd
 		},
 		self: local.ID(), local: local, fam: fam,
 		codec: wire.NewCodec(local.ID()), bytes: bytes, rnd: rnd, out: new(outbox),
-		sessions:   newSessionCache(cfg.Sessions, bytes),
+		sessions:   newSessionCache(now, cfg.Sessions, bytes),
 		challenges: newChallengeTable(cfg.HandshakeTimeout, cfg.ChallengesPerIP, cfg.ChallengesTotal, bytes),
 		contacts:   newContactBook(),
 		table:      newTable(local.ID(), fam, cfg.BucketIPLimit, cfg.TableIPLimit, rnd),
@@ -302,7 +309,9 @@ func (n *Node) parse(b []byte) (*enr.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.learn(r)
+	n.cacheMu.Lock()
+	defer n.cacheMu.Unlock()
+	n.cache.Add(r)
 	return r, nil
 }
 
@@ -310,15 +319,18 @@ func (n *Node) parse(b []byte) (*enr.Record, error) {
 func (n *Node) known(b []byte) *enr.Record {
 	n.cacheMu.Lock()
 	defer n.cacheMu.Unlock()
-	r, _ := n.cache.Get(b)
+	r, ok := n.cache.Get(b)
+	if !ok {
+		r, _ = n.callers.Get(b)
+	}
 	return r
 }
 
-// learn remembers a record that was verified.
+// learn remembers a record that was verified with a handshake.
 func (n *Node) learn(r *enr.Record) {
 	n.cacheMu.Lock()
 	defer n.cacheMu.Unlock()
-	n.cache.Add(r)
+	n.callers.Add(r)
 }
 
 func (n *Node) outbox() *outbox { return n.outboxes.Get().(*outbox) }

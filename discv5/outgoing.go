@@ -140,7 +140,7 @@ func (c *core) begin(now time.Time, r *request, record *enr.Record, addr netip.A
 func (c *core) dispatch(now time.Time, r *request) {
 	to := r.to
 	s := c.sessions.get(to.at)
-	if !s.usable(now) || s.since < c.moved {
+	if !c.sessions.usable(now, s) {
 		if to.handshake == nil {
 			c.probe(now, r)
 		} else {
@@ -198,13 +198,13 @@ func (c *core) proved(now time.Time, j *job, out *outbox) {
 	}
 	r := c.carrier(now, to, len(record))
 	s := c.sessions.ensure(j.at, c.isMember(j.at))
-	s.next = newKeyset(j.keys.Recipient, j.keys.Initiator)
+	next := s.expect(newKeyset(j.keys.Recipient, j.keys.Initiator))
 	var iv [16]byte
 	_, _ = c.bytes.Read(iv[:]) // never fails
-	r.nonce = c.sessions.nonce(&s.next)
+	r.nonce = c.sessions.nonce(next)
 	r.message(&c.reply, c.local.Seq())
 	packet, err := c.codec.AppendHandshake(out.buffer(), wire.NewMask(j.at.id), iv, r.nonce,
-		wire.NewAEAD(s.next.write), j.signature, j.ephemeral, record, &c.reply)
+		wire.NewAEAD(next.write), j.signature, j.ephemeral, record, &c.reply)
 	if err != nil {
 		c.finish(now, r, ErrTooLarge)
 		return
@@ -292,7 +292,7 @@ func (c *core) finish(now time.Time, r *request, err error) {
 // answered, and keeps the session there was.
 func (c *core) handshakeFailed(to *contact) {
 	if s := c.sessions.byPeer[to.at]; s != nil {
-		s.next = keyset{}
+		s.giveUp()
 		if !s.current.live() {
 			c.sessions.remove(s)
 		}

@@ -37,24 +37,27 @@ func (k *keyset) live() bool { return k.used > 0 }
 // spent reports whether no more messages may be encrypted.
 func (k *keyset) spent() bool { return k.used >= nonceLimit }
 
-// A session holds the keys shared with one endpoint, in three generations:
-// "next" are those of a handshake of ours that the peer has not yet answered
-// under, and "previous" those that were replaced, since a handshake may cross
-// with one of the peer's. A session that works is never given up for one that
-// has not proved itself.
+// A session holds the keys shared with one endpoint. A thousand of them are
+// kept, so it is laid out to be small: what few have is out of line.
 type session struct {
-	at       endpoint
-	current  keyset
-	previous keyset
-	next     keyset
-	since    int64 // of the current keys, Unix milliseconds
-	member   bool  // of the table: strangers do not displace it
+	at      endpoint
+	current keyset
+	since   uint32 // of the current keys, seconds of the cache's life
+	era     uint32 // of the current keys, see sessionCache
+	member  bool   // of the table: strangers do not displace it
+	used    bool   // since the last sweep of hot sessions
 
-	hot  *ciphers // of the current keys, nil if cold
-	used bool     // since the last sweep of hot sessions
+	others *otherKeys // nil if there are none
+	hot    *ciphers   // of the current keys, nil if cold
 
 	newer, older *session // in the list of its segment
 }
+
+// otherKeys are the other generations of a session's keys: "next" are those of
+// a handshake of ours that the peer has not yet answered under, and "previous"
+// those that were replaced, since a handshake may cross with one of the peer's.
+// A session that works is never given up for one that has not proved itself.
+type otherKeys struct{ previous, next keyset }
 
 type ciphers struct {
 	mask        cipher.Block
@@ -65,6 +68,8 @@ type ciphers struct {
 // first out, strangers before members of the table.
 type sessionCache struct {
 	size      int
+	began     time.Time // life is counted from here, whatever becomes of the wall clock
+	era       uint32    // how often the local endpoint has changed
 	byPeer    map[endpoint]*session
 	strangers sessionList
 	members   sessionList
@@ -80,8 +85,8 @@ type sessionList struct {
 	n              int
 }
 
-func newSessionCache(size int, rnd *rand.ChaCha8) *sessionCache {
-	return &sessionCache{size: size, byPeer: make(map[endpoint]*session), rnd: rnd}
+func newSessionCache(now time.Time, size int, rnd *rand.ChaCha8) *sessionCache {
+	return &sessionCache{size: size, began: now, byPeer: make(map[endpoint]*session), rnd: rnd}
 }
 
 func (c *sessionCache) list(s *session) *sessionList {
@@ -149,41 +154,76 @@ func (c *sessionCache) setMember(at endpoint, member bool) {
 
 // establish makes keys the current ones of s; what was current can still be
 // read.
-func (s *session) establish(now time.Time, k keyset) {
+func (c *sessionCache) establish(now time.Time, s *session, k keyset) {
 	if s.current.live() {
-		s.previous = s.current
+		s.extra().previous = s.current
 	}
-	s.current, s.since, s.hot = k, now.UnixMilli(), nil
+	s.current, s.since, s.era, s.hot = k, c.age(now), c.era, nil
 }
 
-// usable reports whether we may encrypt with the current keys.
-func (s *session) usable(now time.Time) bool {
-	return s != nil && s.readable(now) && !s.current.spent()
+// expect has s wait for the peer to answer under k, the keys of our handshake.
+func (s *session) expect(k keyset) *keyset {
+	s.extra().next = k
+	return &s.others.next
+}
+
+// giveUp forgets the keys of a handshake that was not answered.
+func (s *session) giveUp() {
+	if s.others != nil {
+		s.others.next = keyset{}
+	}
+}
+
+func (s *session) extra() *otherKeys {
+	if s.others == nil {
+		s.others = new(otherKeys)
+	}
+	return s.others
+}
+
+// age is the time since the cache was made.
+func (c *sessionCache) age(now time.Time) uint32 {
+	return uint32(max(now.Sub(c.began), 0) / time.Second)
+}
+
+// usable reports whether we may ask the peer under the current keys: not
+// after a change of our endpoint, which it is to hear of by a handshake.
+func (c *sessionCache) usable(now time.Time, s *session) bool {
+	return c.answerable(now, s) && s.era == c.era
+}
+
+// answerable reports whether we may encrypt with the current keys.
+func (c *sessionCache) answerable(now time.Time, s *session) bool {
+	return s != nil && c.readable(now, s) && !s.current.spent()
 }
 
 // readable reports whether the current keys are there and not too old.
-func (s *session) readable(now time.Time) bool {
-	return s.current.live() && now.UnixMilli()-s.since < sessionLife.Milliseconds()
+func (c *sessionCache) readable(now time.Time, s *session) bool {
+	return s.current.live() && c.age(now)-s.since < uint32(sessionLife/time.Second)
 }
 
 // open decrypts a message from the peer and returns the keys to answer with.
 // The first message under the keys of our last handshake makes them current.
 func (c *sessionCache) open(now time.Time, codec *wire.Codec, s *session, h *wire.Header, packet, message []byte) (plaintext []byte, k *keyset, confirmed bool) {
-	if s.readable(now) {
+	if c.readable(now, s) {
 		if pt, err := codec.Open(c.heat(s).read, h, packet, message); err == nil {
 			return pt, &s.current, false
 		}
 	}
-	if s.next.live() {
-		if pt, err := codec.Open(wire.NewAEAD(s.next.read), h, packet, message); err == nil {
-			s.establish(now, s.next)
-			s.next = keyset{}
+	o := s.others
+	if o == nil {
+		return nil, nil, false
+	}
+	if o.next.live() {
+		if pt, err := codec.Open(wire.NewAEAD(o.next.read), h, packet, message); err == nil {
+			c.establish(now, s, o.next)
+			o.next = keyset{}
 			return pt, &s.current, true
 		}
 	}
-	if s.previous.live() {
-		if pt, err := codec.Open(wire.NewAEAD(s.previous.read), h, packet, message); err == nil {
-			return pt, &s.previous, false
+	if o.previous.live() {
+		if pt, err := codec.Open(wire.NewAEAD(o.previous.read), h, packet, message); err == nil {
+			return pt, &o.previous, false
 		}
 	}
 	return nil, nil, false

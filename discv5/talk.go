@@ -101,7 +101,7 @@ func (c *core) answerTalk(now time.Time, call *talkCall, payload []byte, out *ou
 func (c *core) sendTalk(now time.Time, call *talkCall, payload []byte) {
 	call.answered = true
 	s := c.sessions.get(call.at)
-	if !s.usable(now) {
+	if !c.sessions.answerable(now, s) {
 		return
 	}
 	c.reply = wire.Message{Kind: wire.KindTalkResp, ReqID: call.id, Payload: payload, Records: c.reply.Records}

@@ -148,7 +148,7 @@ func (c *core) checkVote(now time.Time, regular bool) {
 func (c *core) replaceLocal(now time.Time, local *enr.Record, out *outbox) {
 	c.out = out
 	if !sameEndpoints(c.local, local) {
-		c.moved = now.UnixMilli()
+		c.sessions.era++
 	}
 	c.local = local
 	c.stats.RecordUpdates++
