@@ -66,6 +66,3 @@ func (b *backoff) next(e ending, lasted time.Duration, rng *rand.Rand) time.Dura
 	}
 	return wait/2 + time.Duration(rng.Int64N(int64(wait/2)))
 }
-
-// woken forgets failures: the network is another one now.
-func (b *backoff) woken() { b.fails = 0 }

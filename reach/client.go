@@ -18,6 +18,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	msmux "github.com/multiformats/go-multistream"
 
+	"github.com/muster-p2p/muster/internal/netwatch"
 	"github.com/muster-p2p/muster/reach/wire"
 )
 
@@ -121,7 +122,8 @@ type Client struct {
 	cfg  ClientConfig
 	host host.Host
 
-	deciding chan struct{} // a place per invitation that is being decided
+	deciding chan struct{}            // a place per invitation that is being decided
+	look     func() netwatch.Snapshot // at the network; nil: netwatch.Look; tests have another one
 }
 
 // NewClient returns a client that uses h. The caller keeps h.
@@ -250,7 +252,7 @@ func (c *Client) ask(ctx context.Context, point peer.AddrInfo, m *wire.Message) 
 func invitation(m *wire.Message, point peer.AddrInfo, at ma.Multiaddr) (Invitation, error) {
 	inv := Invitation{
 		Call: m.Call, Peer: m.Peer, Service: m.Service, Token: m.Token, Bearer: m.Bearer, Point: point.ID,
-		Servers: usableServers(m.Servers, pointHost{name: domainOf(point.Addrs), addr: remoteAddr(at)}),
+		Servers: usableServers(m.Servers, pointHost{name: domainOf(point.Addrs), addr: addrOf(at)}),
 	}
 	if inv.Token == "" {
 		return inv, fmt.Errorf("%w: no token", wire.ErrMalformed)

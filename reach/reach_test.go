@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +17,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/muster-p2p/muster/internal/bubble"
+	"github.com/muster-p2p/muster/internal/netwatch"
 	"github.com/muster-p2p/muster/reach"
 	"github.com/muster-p2p/muster/reach/wire"
 )
@@ -74,6 +78,7 @@ func client(t *testing.T, h host.Host, cfg reach.ClientConfig) *reach.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.SetLook(func() netwatch.Snapshot { return netwatch.Snapshot{} }) // a network that never changes
 	return c
 }
 
@@ -448,6 +453,71 @@ func TestHalfOpen(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A callee whose machine is on another network is parked again within 5 s: at once
+// if the old address is gone, and else when the point does not answer. It does
+// not wait out its back-off, nor for a dial into the old network.
+func TestMoves(t *testing.T) {
+	other := netip.MustParseAddr("203.0.113.9")
+	tests := []struct {
+		name   string
+		moved  func(old netip.Addr) []netip.Addr // what the machine has then
+		silent bool                              // the point's answers do not arrive any more
+		limit  time.Duration
+	}{
+		{"address gone", func(netip.Addr) []netip.Addr { return []netip.Addr{other} }, true, 3 * time.Second},
+		{"one more", func(old netip.Addr) []netip.Addr { return []netip.Addr{old, other} }, true, 5 * time.Second},
+		{"one more, and the stream is alive", func(old netip.Addr) []netip.Addr { return []netip.Addr{old, other} }, false, 0},
+	}
+	for _, tt := range tests {
+		inBubble(t, 2, func(t *testing.T, h []host.Host) {
+			var parks atomic.Int32
+			h[0].SetStreamHandler(reach.ProtocolID, func(s network.Stream) {
+				first := parks.Add(1) == 1
+				_, _ = s.Write(wire.AppendFrame(nil, &wire.Message{Kind: wire.Parked}))
+				for b := make([]byte, 64); ; {
+					if _, err := s.Read(b); err != nil {
+						_ = s.Reset()
+						return
+					}
+					if !first || !tt.silent {
+						_, _ = s.Write(wire.AppendFrame(nil, &wire.Message{Kind: wire.Pong}))
+					}
+				}
+			})
+			var now atomic.Pointer[netwatch.Snapshot]
+			c := client(t, h[1], reach.ClientConfig{})
+			set := func(addrs ...netip.Addr) {
+				slices.SortFunc(addrs, netip.Addr.Compare)
+				now.Store(&netwatch.Snapshot{Known: true, Addrs: addrs})
+			}
+			ip, err := manet.ToIP(h[1].Addrs()[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			old, _ := netip.AddrFromSlice(ip)
+			set(old)
+			c.SetLook(func() netwatch.Snapshot { return *now.Load() })
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); _ = c.Listen(ctx, info(h[0])) }()
+			time.Sleep(3 * time.Second)
+			if n := parks.Load(); n != 1 {
+				t.Fatalf("%s: parked %d times before", tt.name, n)
+			}
+			set(tt.moved(old)...)
+			begin := time.Now()
+			for parks.Load() == 1 && time.Since(begin) < 10*time.Second {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if took := time.Since(begin); (parks.Load() > 1) != (tt.limit > 0) || tt.limit > 0 && took > tt.limit {
+				t.Errorf("%s: parked %d times, again after %v", tt.name, parks.Load(), took)
+			}
+			cancel()
+			<-done
+		})
+	}
 }
 
 func rawStream(t *testing.T, from, to host.Host) network.Stream {

@@ -80,7 +80,7 @@ type requester struct {
 
 // handle serves a stream until it ends.
 func (s *Server) handle(stream network.Stream) {
-	who := requester{stream.Conn().RemotePeer(), sourceOf(remoteAddr(stream.Conn().RemoteMultiaddr()))}
+	who := requester{stream.Conn().RemotePeer(), sourceOf(addrOf(stream.Conn().RemoteMultiaddr()))}
 	if !s.track(stream, who) {
 		s.metrics.refused[reasonStreams].Add(1)
 		_ = stream.Reset()

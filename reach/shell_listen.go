@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 
+	"github.com/muster-p2p/muster/internal/netwatch"
 	"github.com/muster-p2p/muster/reach/wire"
 )
 
@@ -21,6 +21,10 @@ const maxDeciding = 32
 
 // connectWait bounds the dial to a point and the wait for its PARKED.
 const connectWait = 10 * time.Second
+
+// doubtWait is how long a point may be silent when the network has changed: a
+// lost packet is sent three times in that.
+const doubtWait = 2 * time.Second
 
 // An Event says how the stream to a point fares.
 type Event struct {
@@ -50,21 +54,61 @@ func (c *Client) Listen(ctx context.Context, points ...peer.AddrInfo) error {
 		return ErrNoPoints
 	}
 	var wg sync.WaitGroup
+	n := newNetworks()
 	for _, p := range points {
-		wg.Go(func() { c.listen(ctx, p) })
+		wg.Go(func() { c.listen(ctx, p, n) })
 	}
+	netwatch.Watch(ctx, c.look, n.changed)
 	wg.Wait()
+	n.end()
 	return ctx.Err()
 }
 
+// networks tells who is about to wait for one when the machine is on another.
+type networks struct {
+	mu   sync.Mutex // guards what follows
+	now  context.Context
+	end  context.CancelFunc // of now
+	last netwatch.Change
+}
+
+func newNetworks() *networks {
+	n := new(networks)
+	n.now, n.end = context.WithCancel(context.Background())
+	return n
+}
+
+func (n *networks) changed(ch netwatch.Change) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.end()
+	n.now, n.end = context.WithCancel(context.Background())
+	n.last = ch
+}
+
+// present returns a context that ends with the network that the machine is on
+// now.
+func (n *networks) present() context.Context {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.now
+}
+
+// left reports whether the machine had the address before the last change, and
+// has it no more.
+func (n *networks) left(a netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.last.Gone(a)
+}
+
 // listen is Listen for one point.
-func (c *Client) listen(ctx context.Context, point peer.AddrInfo) {
-	news, done := c.addressEvents()
-	defer done()
+func (c *Client) listen(ctx context.Context, point peer.AddrInfo, n *networks) {
 	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	var b backoff
 	for ctx.Err() == nil {
-		since, err := c.stay(ctx, point, news)
+		present := n.present()
+		since, err := c.stay(ctx, point, n)
 		if ctx.Err() != nil {
 			return
 		}
@@ -74,17 +118,20 @@ func (c *Client) listen(ctx context.Context, point peer.AddrInfo) {
 		}
 		end := endingOf(err)
 		wait := b.next(end, lasted, rng)
+		// Another network may be a way out of a failure only.
+		var changed <-chan struct{}
+		if end == endFailed {
+			if changed = present.Done(); present.Err() != nil {
+				b, wait = backoff{}, 0
+			}
+		}
 		c.cfg.Logger.Debug("not parked", "point", point.ID, "err", err, "retry", wait)
 		c.changed(Event{Point: point.ID, Err: err, Retry: wait})
-		var change <-chan any // another network may be a way out of a failure only
-		if end == endFailed {
-			change = news
-		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-change:
-			b.woken()
+		case <-changed:
+			b = backoff{}
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -114,20 +161,10 @@ func endingOf(err error) ending {
 	}
 }
 
-// addressEvents returns a channel that says when the host's addresses change.
-func (c *Client) addressEvents() (<-chan any, func()) {
-	sub, err := c.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.BufSize(4))
-	if err != nil {
-		c.cfg.Logger.Warn("address changes are not noticed", "err", err)
-		return nil, func() {}
-	}
-	return sub.Out(), func() { _ = sub.Close() }
-}
-
 // stay parks a stream and serves it until it ends. since is zero if it was not
 // parked.
-func (c *Client) stay(ctx context.Context, point peer.AddrInfo, news <-chan any) (since time.Time, err error) {
-	s, err := c.park(ctx, point)
+func (c *Client) stay(ctx context.Context, point peer.AddrInfo, n *networks) (since time.Time, err error) {
+	s, err := c.park(ctx, point, n.present())
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -136,7 +173,7 @@ func (c *Client) stay(ctx context.Context, point peer.AddrInfo, news <-chan any)
 	l := &listening{c: c, s: s, point: point, heard: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { l.keepAlive(ctx, news) })
+	wg.Go(func() { l.keepAlive(ctx, n) })
 	err = l.read(ctx)
 	cancel()
 	_ = s.Reset()
@@ -149,9 +186,11 @@ func (c *Client) stay(ctx context.Context, point peer.AddrInfo, news <-chan any)
 	return since, err
 }
 
-func (c *Client) park(ctx context.Context, point peer.AddrInfo) (*clientStream, error) {
+// park opens a stream and has it parked, unless the network changes meanwhile.
+func (c *Client) park(ctx context.Context, point peer.AddrInfo, present context.Context) (*clientStream, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWait)
 	defer cancel()
+	defer context.AfterFunc(present, cancel)()
 	s, err := c.open(ctx, point)
 	if err != nil {
 		return nil, err
@@ -253,12 +292,14 @@ func (l *listening) status(ctx context.Context, m *wire.Message) wire.Status {
 }
 
 // keepAlive pings, and resets the stream when nothing comes any more. When the
-// host's addresses change, it does not wait for the next ping to find out.
-func (l *listening) keepAlive(ctx context.Context, news <-chan any) {
+// network changes it does so at once if the stream's address is gone, and else
+// pings and waits for less than usual.
+func (l *listening) keepAlive(ctx context.Context, n *networks) {
 	ping := time.NewTicker(PingInterval)
 	defer ping.Stop()
 	dead := time.NewTimer(DeadAfter)
 	defer dead.Stop()
+	present := n.present()
 	for {
 		select {
 		case <-ctx.Done():
@@ -267,15 +308,25 @@ func (l *listening) keepAlive(ctx context.Context, news <-chan any) {
 			dead.Reset(DeadAfter)
 			continue
 		case <-dead.C:
-			l.silent = true
-			_ = l.s.Reset()
+			l.giveUp()
 			return
-		case <-news:
-			dead.Reset(PingInterval)
+		case <-present.Done():
+			present = n.present()
+			if n.left(addrOf(l.s.Conn().LocalMultiaddr())) {
+				l.giveUp()
+				return
+			}
+			dead.Reset(doubtWait)
 		case <-ping.C:
 		}
 		if err := l.s.write(&wire.Message{Kind: wire.Ping}); err != nil {
 			return // the reader ends, too
 		}
 	}
+}
+
+// giveUp ends a stream whose connection is dead.
+func (l *listening) giveUp() {
+	l.silent = true
+	_ = l.s.Reset()
 }

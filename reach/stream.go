@@ -82,9 +82,9 @@ func within(s network.Stream, d time.Duration, f func() error) error {
 	return err
 }
 
-// remoteAddr returns the address that a connection comes from. One through a
+// addrOf returns the address of an end of a connection. One through a
 // libp2p relay has none: it would be the relay's.
-func remoteAddr(a ma.Multiaddr) netip.Addr {
+func addrOf(a ma.Multiaddr) netip.Addr {
 	if a == nil {
 		return netip.Addr{}
 	}
