@@ -34,6 +34,10 @@ const (
 	firstRefresh  = 2 * time.Second
 	refreshGrowth = 3
 
+	// aloneRefresh is the interval while nobody in the table is alive: the
+	// bootnodes may have been away, or the network.
+	aloneRefresh = 15 * time.Second
+
 	// recountEvery is how often votes are counted at most, while the record
 	// has no endpoint.
 	recountEvery = time.Second

@@ -159,6 +159,9 @@ func (n *Node) openSockets() error {
 		}
 		*slot, *have = conn, true
 	}
+	if n.conn4 == nil && takesBoth(n.conn6) {
+		n.conn4, n.fam.v4 = n.conn6, true
+	}
 	return nil
 }
 
@@ -207,26 +210,29 @@ func (n *Node) openState() error {
 // firstContent is what the local record says at the start.
 func (n *Node) firstContent() (enr.Content, error) {
 	content := n.cfg.Entries.Clone()
-	for _, conn := range n.conns {
-		ap, err := localAddrPort(conn)
+	for _, f := range [...]struct {
+		conn   PacketConn
+		v4     bool
+		static *bool
+	}{{n.conn4, true, &n.static4}, {n.conn6, false, &n.static6}} {
+		if f.conn == nil {
+			continue
+		}
+		ap, err := localAddrPort(f.conn)
 		if err != nil {
 			return content, err
 		}
 		for _, a := range n.cfg.Advertise {
-			if a.Addr().Unmap().Is4() != ap.Addr().Is4() {
+			if a.Addr().Unmap().Is4() != f.v4 {
 				continue
 			}
 			if a.Port() == 0 {
 				a = netip.AddrPortFrom(a.Addr(), ap.Port())
 			}
 			content.SetUDPEndpoint(a)
-			if ap.Addr().Is4() {
-				n.static4 = true
-			} else {
-				n.static6 = true
-			}
+			*f.static = true
 		}
-		if static := n.static4 && ap.Addr().Is4() || n.static6 && ap.Addr().Is6(); !static && spaceOf(ap.Addr()) != spaceNone {
+		if !*f.static && spaceOf(ap.Addr()) != spaceNone {
 			content.SetUDPEndpoint(ap)
 		}
 	}

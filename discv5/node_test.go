@@ -208,6 +208,32 @@ func TestDualStack(t *testing.T) {
 	}
 }
 
+// TestDualStackSocket gives a node one socket that takes both families.
+func TestDualStackSocket(t *testing.T) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conn.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
+		t.Skip("this system binds IPv4 only")
+	}
+	both := listen(t, discv5.Config{
+		Conns:     []discv5.PacketConn{conn},
+		Advertise: []netip.AddrPort{loopback[0], netip.MustParseAddrPort("[::1]:0")},
+	})
+	only4 := listen(t, discv5.Config{})
+	for range 2 { // by a's initiative, then by b's
+		for a, b := range map[*discv5.Node]*discv5.Node{only4: both, both: only4} {
+			pong, err := a.Ping(t.Context(), b.LocalRecord())
+			if err != nil {
+				t.Error(err)
+			} else if !declaresEndpoint(a.LocalRecord(), pong.Endpoint) {
+				t.Errorf("seen at %s", pong.Endpoint)
+			}
+		}
+	}
+}
+
 func declaresEndpoint(r *enr.Record, ap netip.AddrPort) bool {
 	ap4, _ := r.UDPEndpoint4()
 	ap6, _ := r.UDPEndpoint6()

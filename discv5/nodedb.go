@@ -48,15 +48,15 @@ func encodeNodes(nodes []savedNode) []byte {
 func decodeNodes(now time.Time, b []byte) []*enr.Record {
 	var out []*enr.Record
 	for line := range strings.Lines(string(b)) {
-		text, seen, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if !ok || len(out) == maxSavedNodes {
+		fields := strings.Fields(line) // a later version may say more
+		if len(fields) < 2 || len(out) == maxSavedNodes {
 			continue
 		}
-		secs, err := strconv.ParseInt(seen, 10, 64)
+		secs, err := strconv.ParseInt(fields[1], 10, 64)
 		if err != nil || now.Sub(time.Unix(secs, 0)) > savedLife {
 			continue
 		}
-		if r, err := enr.ParseText(text); err == nil {
+		if r, err := enr.ParseText(fields[0]); err == nil {
 			out = append(out, r)
 		}
 	}

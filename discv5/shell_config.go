@@ -38,7 +38,8 @@ type Config struct {
 	Listen []netip.AddrPort
 
 	// Conns are open sockets to use instead of Listen, at most one of each
-	// family. The node closes them, also when Listen fails.
+	// family; a *net.UDPConn that takes both stands for both. The node closes
+	// them, also when Listen fails.
 	Conns []PacketConn
 
 	// Advertise lists the endpoints for the local record, at most one of

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/muster-p2p/muster/discv5"
+	"github.com/muster-p2p/muster/enr"
 	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/internal/simnet"
 )
@@ -123,6 +124,32 @@ func TestOwnLinkDown(t *testing.T) {
 		found, err := victim.Lookup(t.Context(), w.nodes[1].ID())
 		if err != nil || len(found) == 0 || found[0].ID() != w.nodes[1].ID() {
 			t.Errorf("a minute after the link came back a lookup finds %d nodes (%v)", len(found), err)
+		}
+	})
+}
+
+// A node that starts while its bootnodes are away, for longer than it refreshes
+// its table otherwise, finds them soon after they are back; and again when all
+// the others were away.
+func TestBootnodesComeLate(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		boot := w.join()
+		away := func(from, to netip.Addr) simnet.Link {
+			return simnet.Link{Latency: oneWay, Down: from == worldAddr(0).Addr() || to == worldAddr(0).Addr()}
+		}
+		w.net.SetLink(away)
+		n := w.start(1, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}})
+		w.nodes = append(w.nodes, n)
+		for range 2 {
+			w.net.SetLink(away)
+			time.Sleep(20 * time.Minute)
+			w.net.SetLink(simnet.Delay(oneWay))
+			time.Sleep(20 * time.Second)
+			if !hasAlive(n, boot.ID()) {
+				t.Error("20 s after it came back the bootnode is not known to be alive")
+			}
 		}
 	})
 }

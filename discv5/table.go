@@ -330,6 +330,18 @@ func (t *table) setDue(e *entry, due bool) {
 	}
 }
 
+// lonely reports whether no node is alive.
+func (t *table) lonely() bool {
+	for i := range t.buckets {
+		for _, e := range t.buckets[i].entries {
+			if e.live {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // toCheck returns a node that waits to be seen alive, the one longest
 // without a ping, or nil.
 func (t *table) toCheck(now time.Time) *entry {

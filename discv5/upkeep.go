@@ -89,6 +89,9 @@ func (c *core) tick(now time.Time, out *outbox) time.Time {
 		c.every = min(refreshGrowth*c.every, c.cfg.refreshInterval)
 		c.refresh = now.Add(c.every)
 	}
+	if soon := now.Add(aloneRefresh); soon.Before(c.refresh) && c.table.lonely() {
+		c.refresh = soon
+	}
 	if !c.vote.After(now) {
 		c.checkVote(now, true)
 		c.vote = now.Add(c.cfg.voteInterval)
