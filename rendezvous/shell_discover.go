@@ -250,7 +250,7 @@ func (p *Point) Local(realm Realm, ns string, limit int) []Found {
 		rec, err := wire.ParsePeerRecord(env.Payload, MaxRecordAddrs)
 		if err == nil {
 			out = append(out, Found{
-				AddrInfo: peer.AddrInfo{ID: e.peer.id, Addrs: parseAddrs(rec.Addrs)}, NS: e.ns.name,
+				AddrInfo: peer.AddrInfo{ID: e.peer.id, Addrs: addrsOf(e.peer.id, rec.Addrs)}, NS: e.ns.name,
 				TTL: p.reg.left(now, e), Seq: e.seq, Point: p.host.ID(), Record: e.record,
 			})
 		}
