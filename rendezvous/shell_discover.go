@@ -102,6 +102,9 @@ func (x *session) position(tag nsTag) (listing, error) {
 		return listing{}, nil
 	}
 	l, fit := x.p.cookies.open(x.in.Cookie, tag)
+	if fit == cookieGood && x.p.reg.lost(x.realm, l) {
+		l, fit = listing{}, cookieOther
+	}
 	x.p.metrics.cookies[fit].Add(1)
 	if fit == cookieBad || fit == cookieOther && x.p.cfg.StrictCookies {
 		return listing{}, errCookie

@@ -190,6 +190,18 @@ type Store interface {
 	Close() error
 }
 
+// A Historian is a [Store] of one point that knows how far its history has
+// come. A cookie from beyond that is of a history that was lost, as when an
+// older copy of the store was put back: the point starts its listing again, as
+// what is registered next would be missed otherwise.
+type Historian interface {
+	Store
+
+	// Head returns the highest position that was ever given out. It is called
+	// after Open.
+	Head() uint64
+}
+
 // Memory is a [Store] that remembers nothing: registrations are lost when the
 // point stops, and the next one has another epoch. It is for one point.
 type Memory struct {

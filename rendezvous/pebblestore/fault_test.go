@@ -175,6 +175,26 @@ func TestNoneKeepsEpochWhenClosed(t *testing.T) {
 	}
 }
 
+// What was removed last has a position too, which no row tells of.
+func TestHead(t *testing.T) {
+	cfg := pebblestore.Config{Dir: t.TempDir()}
+	for round := range uint64(3) {
+		s, _, _ := openStore(t, cfg, rendezvous.Meta{Epoch: 1})
+		if got := s.Head(); got != round*3 {
+			t.Errorf("opened at %d, want %d", got, round*3)
+		}
+		c := storetest.Registration("ns", 1, 1, time.Hour)
+		for _, changes := range [][]rendezvous.Change{{c}, {storetest.Removal(c.Key), storetest.Removal(c.Key)}} {
+			if err := s.Commit(t.Context(), changes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // smallDisk is a disk in memory with a quota. What is removed gives no space
 // back; the test does, with quota.
 type smallDisk struct {
