@@ -12,10 +12,8 @@ import (
 type oldCopy struct{ rendezvous.Memory }
 
 func (s *oldCopy) Open(ctx context.Context, _ rendezvous.Meta, apply func([]rendezvous.Change)) (rendezvous.Meta, error) {
-	return s.Memory.Open(ctx, rendezvous.Meta{Epoch: 7, Secret: [32]byte{1}}, apply)
+	return s.Memory.Open(ctx, rendezvous.Meta{Epoch: 7, Secret: [32]byte{1}, Sole: true}, apply)
 }
-
-func (s *oldCopy) Head() uint64 { return 0 }
 
 // A copy of the store from before was put back: cookies from after it start
 // again, or their owners would miss what is registered next.

@@ -110,6 +110,14 @@ type Meta struct {
 	// Secret authenticates cookies. It is the same for all points that share
 	// a store, so that a cookie of one is good at the others.
 	Secret [32]byte
+
+	// Sole says that the store has one point only, and Head is the highest
+	// position that was ever given out. Both are what Open found, and mean
+	// nothing in a proposal. A cookie from beyond Head is of a history that
+	// was lost, as when an older copy of the store was put back; of a shared
+	// store, another point may know more.
+	Sole bool
+	Head uint64
 }
 
 // A Store remembers registrations across restarts and, if it is shared,
@@ -188,18 +196,6 @@ type Store interface {
 	// Close makes what is committed durable and releases the store. apply is
 	// not called after it has returned. It may be called more than once.
 	Close() error
-}
-
-// A Historian is a [Store] of one point that knows how far its history has
-// come. A cookie from beyond that is of a history that was lost, as when an
-// older copy of the store was put back: the point starts its listing again, as
-// what is registered next would be missed otherwise.
-type Historian interface {
-	Store
-
-	// Head returns the highest position that was ever given out. It is called
-	// after Open.
-	Head() uint64
 }
 
 // Memory is a [Store] that remembers nothing: registrations are lost when the

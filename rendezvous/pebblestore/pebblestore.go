@@ -44,7 +44,6 @@ type Store struct {
 	loaded
 
 	apply  func([]rendezvous.Change) // called by run only, after Open
-	head   uint64                    // where the history stood at Open
 	ran    chan struct{}             // closed when run has ended
 	broken chan struct{}             // closed when the disk has failed
 
@@ -93,8 +92,10 @@ func (s *Store) Open(ctx context.Context, proposal rendezvous.Meta, apply func([
 		return rendezvous.Meta{}, err
 	}
 	s.opened = true
+	meta := s.id.Meta
+	meta.Sole, meta.Head = true, s.cursor.pos
 	go s.run()
-	return s.id.Meta, nil
+	return meta, nil
 }
 
 func (s *Store) openLocked(ctx context.Context, proposal rendezvous.Meta, apply func([]rendezvous.Change)) (err error) {
@@ -116,7 +117,7 @@ func (s *Store) openLocked(ctx context.Context, proposal rendezvous.Meta, apply 
 		return errors.Join(err, s.db.Close(), s.lock.Close())
 	}
 	s.counts.held.Store(s.db.Metrics().DiskSpaceUsage())
-	s.apply, s.head = apply, s.cursor.pos
+	s.apply = apply
 	s.rows.replay(apply)
 	s.rows = nil
 	return nil
@@ -165,9 +166,6 @@ func (s *Store) do(ctx context.Context, w work) error {
 	}
 }
 
-// Head implements [rendezvous.Historian]: how far the history had come at Open.
-func (s *Store) Head() uint64 { return s.head }
-
 // Close implements [rendezvous.Store]. If the disk is full or has failed it
 // leaves the files as they are, which is as after a crash: nothing that was
 // acknowledged is lost.
@@ -208,4 +206,4 @@ func (s *Store) closeDB() error {
 
 func (s *Store) setQuarantined(what string) { s.quarantined = what } // Open holds mu
 
-var _ rendezvous.Historian = (*Store)(nil)
+var _ rendezvous.Store = (*Store)(nil)
