@@ -32,6 +32,10 @@ var (
 	// rust-libp2p and others do so for requests that they do not like.
 	ErrNoAnswer = errors.New("rendezvous: point ended the stream without an answer")
 
+	// ErrEndless says that a point goes on to send records, more than any
+	// point keeps, or none that are good.
+	ErrEndless = errors.New("rendezvous: point's listing does not end")
+
 	// ErrNoAddrs says that this host has no address to register.
 	ErrNoAddrs = errors.New("rendezvous: no address to register")
 )
@@ -90,6 +94,13 @@ const (
 
 	// maxClientAnswer bounds an answer: 1000 records of 4 KiB.
 	maxClientAnswer = 4 << 20
+
+	// MaxListing bounds the records that Pages reads: what a full point has.
+	MaxListing = DefaultTotal
+
+	// maxUseless bounds the pages in a row of which no record is good: a whole
+	// namespace of records that we cannot verify is not worth reading on.
+	maxUseless = 32
 
 	// maxCookie bounds a cookie that is kept for a point.
 	maxCookie = 4 << 10
@@ -357,9 +368,12 @@ func (c *Client) Discover(ctx context.Context, point peer.ID, ns string, q Query
 // on with, also beside an error.
 //
 // A page shorter than was asked for is not the end, since points cut pages by
-// bytes: the end is one that brings nothing new, or no new cookie.
+// bytes: the end is one that brings nothing new, or no new cookie. A point that
+// never comes to an end is read up to [MaxListing] records and then given up
+// with [ErrEndless].
 func (c *Client) Pages(ctx context.Context, point peer.ID, ns string, q Query, f func(Page) error) ([]byte, error) {
 	seen := seenRecords{}
+	total, useless := 0, 0
 	for left := q.Limit; ; {
 		ask := Query{Cookie: q.Cookie}
 		if q.Limit > 0 {
@@ -378,6 +392,12 @@ func (c *Client) Pages(ctx context.Context, point peer.ID, ns string, q Query, f
 		left -= sent
 		if q.Cookie = page.Cookie; end || q.Limit > 0 && left <= 0 {
 			return q.Cookie, nil
+		}
+		if useless++; len(page.Records) > 0 {
+			useless = 0
+		}
+		if total += sent; total >= MaxListing || useless == maxUseless {
+			return q.Cookie, ErrEndless
 		}
 	}
 }

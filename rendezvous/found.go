@@ -45,7 +45,7 @@ func readFound(r *wire.Registration, asked string, legacy bool) (f Found, ok boo
 		return readPeerInfo(f, r, legacy)
 	}
 	f.ID, f.Seq, f.Record = id, rec.Seq, r.Record
-	f.Addrs = parseAddrs(rec.Addrs)
+	f.Addrs = addrsOf(id, rec.Addrs)
 	return f, true
 }
 
@@ -60,7 +60,7 @@ func readPeerInfo(f Found, r *wire.Registration, legacy bool) (Found, bool) {
 	if f.ID, err = peer.IDFromBytes(info.ID); err != nil {
 		return f, false
 	}
-	f.Addrs = parseAddrs(info.Addrs)
+	f.Addrs = addrsOf(f.ID, info.Addrs)
 	return f, true
 }
 

@@ -22,6 +22,20 @@ func (r *registry) orderOf(realm Realm, ns string) (*order, nsTag) {
 	return noEntries, tagOf(realm, ns)
 }
 
+// alone says that nobody else writes to the realm's store, and how far its
+// history has come: the last changes may be removals that it has not kept.
+func (r *registry) alone(realm Realm, head uint64) {
+	s := r.realms[realm]
+	s.sole, s.head = true, max(s.head, head)
+}
+
+// lost reports whether l is of a history that the store does not have any more.
+// Of a shared store another point may know more.
+func (r *registry) lost(realm Realm, l listing) bool {
+	s := r.realms[realm]
+	return s.sole && l.hi > s.head
+}
+
 // list goes on with a listing: it calls emit with live registrations of o
 // until that returns false, which says that this one was not taken. It returns
 // where the next page begins.

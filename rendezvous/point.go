@@ -103,6 +103,9 @@ func (p *Point) open(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("rendezvous: open store: %w", err)
 		}
+		if meta.Sole {
+			p.reg.alone(realm, meta.Head)
+		}
 		if realm == RealmLibp2p {
 			p.cookies = cookies{epoch: meta.Epoch, secrets: [][32]byte{meta.Secret}}
 			if meta.Secret != own {

@@ -127,6 +127,19 @@ func parseAddrs(addrs [][]byte) []ma.Multiaddr {
 	return out
 }
 
+// addrsOf returns those of addrs that parse, as peer.AddrInfo has them: without
+// the peer's own ID at the end. Those that end in another's lead elsewhere.
+func addrsOf(id peer.ID, addrs [][]byte) []ma.Multiaddr {
+	out := make([]ma.Multiaddr, 0, len(addrs))
+	for _, a := range parseAddrs(addrs) {
+		transport, last := peer.SplitAddr(a)
+		if len(transport) > 0 && (last == "" || last == id) {
+			out = append(out, transport)
+		}
+	}
+	return out
+}
+
 // admitRecord checks a record that the peer from sends about itself.
 func admitRecord(b []byte, from peer.ID) (seq uint64, err error) {
 	id, rec, err := verifyRecord(b)

@@ -56,6 +56,7 @@ type realmState struct {
 	peers      map[peer.ID]*peerState
 	all        *order // nil unless listing all namespaces is allowed
 	head       uint64 // the position of the last change
+	sole       bool   // nobody else writes: nothing can be known of what is past head
 	live       int
 }
 

@@ -183,7 +183,7 @@ func (s *clientStream) exchange(ctx context.Context, frame []byte, d wire.Dialec
 	}
 	b, err := readFrame(s.r, nil, maxClientAnswer)
 	if err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, network.ErrReset) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, network.ErrReset) {
 			return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 		}
 		return err

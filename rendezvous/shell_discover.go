@@ -102,6 +102,9 @@ func (x *session) position(tag nsTag) (listing, error) {
 		return listing{}, nil
 	}
 	l, fit := x.p.cookies.open(x.in.Cookie, tag)
+	if fit == cookieGood && x.p.reg.lost(x.realm, l) {
+		l, fit = listing{}, cookieOther
+	}
 	x.p.metrics.cookies[fit].Add(1)
 	if fit == cookieBad || fit == cookieOther && x.p.cfg.StrictCookies {
 		return listing{}, errCookie
@@ -250,7 +253,7 @@ func (p *Point) Local(realm Realm, ns string, limit int) []Found {
 		rec, err := wire.ParsePeerRecord(env.Payload, MaxRecordAddrs)
 		if err == nil {
 			out = append(out, Found{
-				AddrInfo: peer.AddrInfo{ID: e.peer.id, Addrs: parseAddrs(rec.Addrs)}, NS: e.ns.name,
+				AddrInfo: peer.AddrInfo{ID: e.peer.id, Addrs: addrsOf(e.peer.id, rec.Addrs)}, NS: e.ns.name,
 				TTL: p.reg.left(now, e), Seq: e.seq, Point: p.host.ID(), Record: e.record,
 			})
 		}

@@ -100,19 +100,29 @@ func (d *Discovery) run(k roundKey, r *round) {
 	}
 }
 
-// readPoint reads from where the last reading of the point ended, to the end
-// or to limit records, and puts into the book what it finds.
+// readTimeouts is how many times the timeout of a request the reading of all
+// of a point's pages may take: a point that drips holds nobody up for long.
+const readTimeouts = 3
+
+// readPoint reads from where the last reading of the point ended, to the end,
+// to limit records, or until its time is up, and puts into the book what it
+// finds.
 func (d *Discovery) readPoint(point peer.ID, ns string, limit int) (found []Found, err error) {
+	ctx, cancel := context.WithTimeout(d.ctx, readTimeouts*d.client.cfg.Timeout)
+	defer cancel()
 	d.mu.Lock()
 	cookie := d.book.cookie(time.Now(), point, ns)
 	d.mu.Unlock()
 	full := cookie == nil
 	q := Query{Limit: limit, Cookie: cookie}
-	cookie, err = d.client.Pages(d.ctx, point, ns, q, func(page Page) error {
+	cookie, err = d.client.Pages(ctx, point, ns, q, func(page Page) error {
 		full = full || page.Restarted
 		found = append(found, d.notSelf(page.Records)...)
 		return nil
 	})
+	if ctx.Err() != nil && len(found) > 0 {
+		err = nil // the next reading goes on there
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
@@ -312,23 +322,42 @@ func (d *Discovery) watch(ctx context.Context, ns string, ch chan<- Event) {
 			return
 		case <-timer.C:
 		}
-		if r := d.round(ns, 0, false); r != nil {
-			select {
-			case <-r.done:
-			case <-ctx.Done():
-				return
+		d.watchRound(ctx, ns, func() {
+			for _, e := range changes(seen, d.known(ns)) {
+				if ctx.Err() != nil {
+					return
+				}
+				select {
+				case ch <- e:
+				case <-ctx.Done():
+					return
+				}
 			}
-		}
-		for _, e := range changes(seen, d.known(ns)) {
-			select {
-			case ch <- e:
-			case <-ctx.Done():
-				return
-			}
-		}
+		})
 		d.mu.Lock()
 		pause := jitter(d.cfg.Interval, d.rng)
 		d.mu.Unlock()
 		timer.Reset(pause)
+	}
+}
+
+// watchRound asks all points and calls report whenever one has answered: none
+// waits for a slower one.
+func (d *Discovery) watchRound(ctx context.Context, ns string, report func()) {
+	r := d.round(ns, 0, false)
+	if r == nil {
+		return
+	}
+	for {
+		_, news := r.since(0)
+		report()
+		select {
+		case <-news:
+		case <-r.done:
+			report()
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }

@@ -110,6 +110,14 @@ type Meta struct {
 	// Secret authenticates cookies. It is the same for all points that share
 	// a store, so that a cookie of one is good at the others.
 	Secret [32]byte
+
+	// Sole says that the store has one point only, and Head is the highest
+	// position that was ever given out. Both are what Open found, and mean
+	// nothing in a proposal. A cookie from beyond Head is of a history that
+	// was lost, as when an older copy of the store was put back; of a shared
+	// store, another point may know more.
+	Sole bool
+	Head uint64
 }
 
 // A Store remembers registrations across restarts and, if it is shared,

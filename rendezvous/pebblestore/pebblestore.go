@@ -92,8 +92,10 @@ func (s *Store) Open(ctx context.Context, proposal rendezvous.Meta, apply func([
 		return rendezvous.Meta{}, err
 	}
 	s.opened = true
+	meta := s.id.Meta
+	meta.Sole, meta.Head = true, s.cursor.pos
 	go s.run()
-	return s.id.Meta, nil
+	return meta, nil
 }
 
 func (s *Store) openLocked(ctx context.Context, proposal rendezvous.Meta, apply func([]rendezvous.Change)) (err error) {

@@ -175,7 +175,7 @@ func testSharedMeta(t *testing.T, m Maker) {
 	}
 	wg.Wait()
 	for _, p := range points {
-		if p.meta != points[0].meta {
+		if !sameStore(p.meta, points[0].meta) {
 			t.Errorf("points differ: %v and %v", p.meta, points[0].meta)
 		}
 	}

@@ -86,7 +86,7 @@ func (l *layout) kind(t uint64) (Kind, bool) {
 // Parse reads one message without its length prefix into m, which it resets.
 // At most maxRecords found records are kept, in the memory that m.Records has
 // already; the rest is left out and m.More set. Record, ID and Cookie are
-// parts of b, the strings are copies.
+// parts of b as a rule, the strings are copies.
 //
 // Missing parts are what the specs' proto2 and proto3 writers mean by leaving
 // them out: no type is REGISTER (if there is a register), no status is OK.
@@ -95,7 +95,7 @@ func Parse(d Dialect, b []byte, m *Message, maxRecords int) error {
 	l := &layouts[d]
 	*m = Message{Records: m.Records[:0]}
 	var kind uint64
-	var typed bool
+	var typed, parted bool
 	var bodies [5][]byte
 	err := fields(b, func(num protowire.Number, typ protowire.Type, b []byte) int {
 		if num == 1 {
@@ -104,6 +104,7 @@ func Parse(d Dialect, b []byte, m *Message, maxRecords int) error {
 		}
 		for k, n := range l.bodies {
 			if n == num {
+				parted = parted || bodies[k] != nil
 				return readBytes(typ, b, &bodies[k])
 			}
 		}
@@ -120,7 +121,28 @@ func Parse(d Dialect, b []byte, m *Message, maxRecords int) error {
 		return malformed("no type")
 	}
 	m.Kind = k
-	return m.parseBody(d, bodies[k], maxRecords)
+	body := bodies[k]
+	if parted {
+		body = joined(b, l.bodies[k])
+	}
+	return m.parseBody(d, body, maxRecords)
+}
+
+// joined returns the parts of a message field that is there more than once:
+// behind each other they are the encoding of the merged message.
+//
+// Spec: https://protobuf.dev/programming-guides/encoding/#last-one-wins
+func joined(b []byte, field protowire.Number) (all []byte) {
+	_ = fields(b, func(num protowire.Number, typ protowire.Type, b []byte) int { // it was read before
+		if num != field {
+			return 0
+		}
+		var part []byte
+		n := readBytes(typ, b, &part)
+		all = append(all, part...)
+		return n
+	})
+	return all
 }
 
 func (m *Message) parseBody(d Dialect, b []byte, maxRecords int) error {
