@@ -2,7 +2,7 @@
 natlab: ## through kernel NATs in network namespaces, beside rdv v0.0.6 (needs root)
 	natlab/run.sh
 
-natlab-link: ## links through kernel NATs, and with cables cut (needs root; PART=table|faults, RUNS=3)
+natlab-link: ## links through kernel NATs, and with cables cut (needs root; PART=table|faults|moves, RUNS=3)
 	natlab/link.sh
 
 natlab-others: ## pion/webrtc and go-libp2p through the same NATs, by bench/reach (needs root)

@@ -5,7 +5,7 @@
 # Raw results go to bench/results/natlab-link*.json, the table to natlab-link.md.
 #
 #   RUNS=3      runs per topology
-#   PART=all    table, faults or all
+#   PART=all    table, faults, moves or all
 #   ONLY=       these topologies only
 #   MUSTER=     this binary, in place of one that is built
 #
@@ -66,9 +66,32 @@ faults() {
   natlab/natlab.sh down
 }
 
+# Networks that change in mid-transfer. Each command ends when the network is
+# there again; back_ms is from then on, and has to be at most 5000.
+moves() {
+  local json=$out/natlab-link-moves.json; : >"$json"
+  local ra="ip netns exec $NL-ra" a="ip netns exec $NL-a" b="ip netns exec $NL-b"
+  move() { # move NAME COMMAND
+    [ -z "$ONLY" ] || [[ $1 == *$ONLY* ]] || return 0
+    DELAY=25 up easy-easy
+    probe "$1" -runs "$RUNS" -bytes 60000000 -after 20000000 -do "$2" >>"$json" || true
+    natlab/natlab.sh down
+  }
+  readdress() { echo "$1 ip addr del $2.100/24 dev eth0; $1 ip addr add $2.150/24 dev eth0; $1 ip route add default via $2.1"; }
+  move "the caller's address changes" "$(readdress "$a" 192.168.1)"
+  move "the listener's address changes" "$(readdress "$b" 192.168.2)"
+  move "the caller's address changes after 20 s" "$a ip addr del 192.168.1.100/24 dev eth0; sleep 20; $a ip addr add 192.168.1.150/24 dev eth0; $a ip route add default via 192.168.1.1"
+  for s in 2 20; do
+    move "the caller's cable is out for $s s" "$ra ip link set lan down; sleep $s; $ra ip link set lan up"
+    move "the router lets nothing through for $s s" "$ra nft 'add table inet cut; add chain inet cut c { type filter hook forward priority -10; policy drop; }'; sleep $s; $ra nft delete table inet cut"
+  done
+  move "the router gets another address" "$ra ip addr del 20.0.1.1/24 dev wan; $ra ip addr add 20.0.1.77/24 dev wan; $ra ip route add default via 20.0.1.254"
+}
+
 case $PART in
   table) table;;
   faults) faults;;
-  all) table; faults;;
-  *) echo "PART is table, faults or all" >&2; exit 2;;
+  moves) moves;;
+  all) table; faults; moves;;
+  *) echo "PART is table, faults, moves or all" >&2; exit 2;;
 esac

@@ -9,6 +9,8 @@
 //
 // With -bytes it sends that many bytes instead, compares their SHA-256, and runs
 // -do once -after bytes have arrived: to cut a cable, or to restart the server.
+// How long nothing came after -do was done, back_ms tells: when it ends with the
+// network there again, that is how long the link took to notice.
 //
 // Output: one JSON object per run on stdout, a summary on stderr.
 package main
@@ -46,7 +48,7 @@ type result struct {
 	Bytes    int     `json:"bytes,omitempty"`
 	Seconds  float64 `json:"seconds,omitempty"`
 	Hash     bool    `json:"hash_equal,omitempty"`
-	BackMS   float64 `json:"back_ms,omitempty"` // from -do to the next byte that came after a pause
+	BackMS   float64 `json:"back_ms,omitempty"` // from the end of -do to the end of the longest pause since its begin
 	Events   string  `json:"events,omitempty"`
 }
 
@@ -149,6 +151,7 @@ type sink struct {
 	first time.Time
 	last  time.Time
 	gap   time.Duration // the longest since the first byte
+	until time.Time     // when that ended
 	sum   []byte        // SHA-256, at the end
 	at    map[int]chan struct{}
 	err   error
@@ -173,8 +176,8 @@ func (s *sink) run(r io.Reader) {
 		if n > 0 {
 			if s.first.IsZero() {
 				s.first = now
-			} else {
-				s.gap = max(s.gap, now.Sub(s.last))
+			} else if gap := now.Sub(s.last); gap > s.gap {
+				s.gap, s.until = gap, now
 			}
 			s.last = now
 		}
@@ -351,6 +354,7 @@ func transfer(r *result, a *proc, s *sink, t0 time.Time) error {
 		return err
 	}
 	r.PingMS = ms(s.first.Sub(t0))
+	var did time.Time
 	if *do != "" {
 		if err := s.wait(*after, *limit); err != nil {
 			return err
@@ -361,6 +365,7 @@ func transfer(r *result, a *proc, s *sink, t0 time.Time) error {
 		if out, err := exec.Command("sh", "-c", *do).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", *do, err, out)
 		}
+		did = time.Now()
 	}
 	select {
 	case <-s.done:
@@ -373,7 +378,7 @@ func transfer(r *result, a *proc, s *sink, t0 time.Time) error {
 	r.Bytes, r.Seconds = s.n, s.last.Sub(s.first).Seconds()
 	r.StallMS = ms(s.gap)
 	if *do != "" {
-		r.BackMS = r.StallMS
+		r.BackMS = ms(s.until.Sub(did))
 	}
 	if r.Hash = bytes.Equal(s.sum, h.Sum(nil)); !r.Hash {
 		return errors.New("other bytes: SHA-256 " + hex.EncodeToString(s.sum))
@@ -412,7 +417,8 @@ func main() {
 		}
 		paths[r.Path]++
 		if *size > 0 {
-			fmt.Fprintf(os.Stderr, "%-20s %d bytes in %.1f s, SHA-256 equal, longest pause %.0f ms, paths%s\n", *scenario, r.Bytes, r.Seconds, r.StallMS, r.Events)
+			fmt.Fprintf(os.Stderr, "%-40s %d bytes in %.1f s, SHA-256 equal, longest pause %.0f ms, back after %.0f ms, paths%s\n",
+				*scenario, r.Bytes, r.Seconds, r.StallMS, r.BackMS, r.Events)
 		}
 	}
 	if *size == 0 {
