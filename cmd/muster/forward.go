@@ -138,8 +138,8 @@ func (fw *forwarder) forward(ctx context.Context, local *net.TCPConn) {
 		conn, dialErr := fw.c.dial(dial, w, fw.service)
 		if dialErr == nil {
 			report := reportLink(fw.ev, start, conn, "")
-			sent, received := splice(ctx, conn, local)
-			report.closed("", sent, received, nil)
+			sent, received, err := splice(ctx, conn, local)
+			report.closed("", sent, received, err)
 			return
 		}
 		err = dialErr

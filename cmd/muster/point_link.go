@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -210,43 +209,6 @@ func statusFailure(e *reach.StatusError) error {
 	default:
 		return fail(exitOther, e, "")
 	}
-}
-
-// splice joins a link and a local connection until both directions have ended.
-// Where one breaks off, neither end is made to believe that it was all.
-func splice(ctx context.Context, conn *link.Conn, local halfCloser) (sent, received int64) {
-	stop := context.AfterFunc(ctx, func() {
-		conn.Abort("interrupted")
-		reset(local)
-	})
-	defer stop()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		sent, _ = io.Copy(conn, local)
-		_ = conn.CloseWrite()
-	})
-	wg.Go(func() {
-		var err error
-		received, err = io.Copy(local, conn)
-		if err != nil { // the link is lost: nobody reads what the other direction sends
-			reset(local)
-			return
-		}
-		_ = local.CloseWrite()
-	})
-	wg.Wait()
-	_ = local.Close()
-	_ = conn.Close()
-	return sent, received
-}
-
-// reset closes a connection so that its other end does not take it for the end of
-// what was sent.
-func reset(local halfCloser) {
-	if c, ok := local.(*net.TCPConn); ok {
-		_ = c.SetLinger(0)
-	}
-	_ = local.Close()
 }
 
 // A halfCloser is a connection whose sending direction can be ended alone.

@@ -109,11 +109,18 @@ func (c interruptible) Close() error {
 // pipeLink is a pipe over a link until both directions have ended.
 func pipeLink(ctx context.Context, e *env, ev events, start time.Time, conn *link.Conn) error {
 	report := reportLink(ev, start, conn, "")
-	p := pipe{conn: interruptible{conn}, in: e.stdin, out: e.stdout, interactive: isTerminal(e.stdin)}
+	// Input that cannot be read is not the end of it.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	in := &reading{r: e.stdin, failed: func(err error) { cancel(fail(exitLocal, fmt.Errorf("read the input: %w", err), "")) }}
+	p := pipe{conn: interruptible{conn}, in: in, out: e.stdout, interactive: isTerminal(e.stdin)}
 	if isTerminal(e.stderr) && !isTerminal(e.stdin) && !isTerminal(e.stdout) && !ev.json {
 		p.progress = newProgress(e.stderr, e.stdin)
 	}
 	sent, received, err := p.run(ctx)
+	if err != nil {
+		conn.Abort("interrupted") // in any case before Close, which would say that this was all
+	}
 	closeErr := conn.Close() // waits until the peer has everything
 	if err == nil && closeErr != nil && !p.interactive {
 		err = fail(exitOther, fmt.Errorf("the peer may not have all of it: %w", closeErr), "")

@@ -221,8 +221,8 @@ func expose(ctx context.Context, ev events, s service, conn *link.Conn) {
 		report.closed(prefix, 0, 0, err)
 		return
 	}
-	sent, received := splice(ctx, conn, local.(*net.TCPConn))
-	report.closed(prefix, sent, received, nil)
+	sent, received, err := splice(ctx, conn, local.(*net.TCPConn))
+	report.closed(prefix, sent, received, err)
 }
 
 // sayReach tells how a point's stream fares.
