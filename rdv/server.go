@@ -79,7 +79,7 @@ type Server struct {
 	// Access, if not nil, decides who may use the server, before a client
 	// gets a seat in the lobby: [BearerTokens], or any function that may be
 	// called by several goroutines at once. [ErrUnauthorized] is answered 401,
-	// [ErrTooManyRequests] 429, any other error 403.
+	// [ErrTooManyRequests] 429, [ErrUndecided] 503, any other error 403.
 	Access func(r *http.Request) error
 
 	// MaxRefusals is how many requests of one source Access may refuse in a

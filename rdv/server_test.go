@@ -485,10 +485,31 @@ func TestAccessHook(t *testing.T) {
 		{rdv.ErrTooManyRequests, 429},
 		{errors.New("not you"), 403},
 		{context.DeadlineExceeded, 403}, // fails closed
+		{fmt.Errorf("the service is away: %w", rdv.ErrUndecided), 503},
 	} {
 		p := serve(t, &rdv.Server{Access: func(*http.Request) error { return tt.err }})
 		p.dial().ask(rdv.DIAL, "t").wantStatus(tt.want)
 	}
+}
+
+// TestAccessUndecided: when who decides is away, nobody comes in, and nobody is
+// taken for a guesser.
+func TestAccessUndecided(t *testing.T) {
+	err := rdv.ErrUndecided
+	p := serve(t, &rdv.Server{MaxRefusals: 3, Access: func(*http.Request) error { return err }})
+	stranger := func() *caller { return p.dialFrom("127.0.0.2").ask(rdv.DIAL, "t") }
+	for range 10 {
+		resp := stranger().wantStatus(http.StatusServiceUnavailable)
+		if resp.Header.Get("Retry-After") == "" {
+			t.Error("503 without Retry-After")
+		}
+	}
+	if n := p.srv.Stats().Waiting; n != 0 {
+		t.Errorf("%d clients wait", n)
+	}
+	err = nil
+	stranger()
+	p.waiting(1)
 }
 
 func TestObservedAddr(t *testing.T) {

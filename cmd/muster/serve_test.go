@@ -625,8 +625,29 @@ func TestServeAsksHook(t *testing.T) {
 		t.Errorf("a token that they do not know: %d", got)
 	}
 	hook.Close()
-	if got := status("third"); got != http.StatusForbidden {
-		t.Errorf("with the service down: %d", got)
+	// With the service down nobody is let in, and nobody is a guesser for it.
+	for range rdv.DefaultMaxRefusals + 5 {
+		if got := status("third"); got != http.StatusServiceUnavailable {
+			t.Fatalf("with the service down: %d", got)
+		}
+	}
+	if got := status("theirs"); got != 0 {
+		t.Errorf("a token that is remembered: %d", got)
+	}
+	code, _, errs := musterRun(t.Context(), "rendezvous", "register", "lab", "--point", d.addr, "--addr", "/ip4/192.0.2.7/tcp/1")
+	if code == exitOK || !strings.Contains(errs, "UNAVAILABLE") {
+		t.Errorf("register with the service down: exit %d %s", code, errs)
+	}
+	t.Setenv(envToken, "third")
+	code, _, errs = musterRun(t.Context(), "listen", "--point", d.addr)
+	if code != exitUnreachable || !strings.Contains(errs, "cannot be decided") {
+		t.Errorf("listen with the service down: exit %d %s", code, errs)
+	}
+	if _, body := d.get("/metrics"); !strings.Contains(body, `muster_access_decisions_total{op="relay",result="unavailable"}`) {
+		t.Error("it is not counted")
+	}
+	if code, body := d.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "access") {
+		t.Errorf("ready: %d %s", code, body)
 	}
 }
 
