@@ -492,6 +492,30 @@ func TestAccessHook(t *testing.T) {
 	}
 }
 
+// TestSetLimits: limits of a server that runs.
+func TestSetLimits(t *testing.T) {
+	p := serve(t, &rdv.Server{})
+	p.dial().ask(rdv.DIAL, "first")
+	p.waiting(1)
+	p.srv.SetLimits(rdv.Limits{MaxWaiting: 1})
+	p.dial().ask(rdv.DIAL, "second").wantStatus(http.StatusServiceUnavailable)
+	p.srv.SetLimits(rdv.Limits{MaxWaitingPerSource: 1})
+	p.dial().ask(rdv.DIAL, "second").wantStatus(http.StatusTooManyRequests)
+	p.srv.SetLimits(rdv.Limits{MaxWaitingPerSource: -1})
+	late := p.dial()
+	late.ask(rdv.DIAL, "second")
+	p.waiting(2)
+	p.srv.SetLimits(rdv.Limits{MaxPairs: 1})
+	p.dial().ask(rdv.ACCEPT, "first").wantStatus(http.StatusSwitchingProtocols)
+	p.dial().ask(rdv.ACCEPT, "second").wantStatus(http.StatusServiceUnavailable)
+	late.wantStatus(http.StatusServiceUnavailable)
+	waits := p.dial()
+	waits.ask(rdv.DIAL, "third")
+	p.waiting(1)
+	p.srv.SetLimits(rdv.Limits{LobbyTimeout: time.Millisecond})
+	waits.wantStatus(http.StatusRequestTimeout)
+}
+
 // TestAccessUndecided: when who decides is away, nobody comes in, and nobody is
 // taken for a guesser.
 func TestAccessUndecided(t *testing.T) {
