@@ -125,7 +125,6 @@ func localServer(s string) bool {
 
 var errMint = errors.New("reach: the minted token is not an rdv token")
 
-// sayable cuts what an error says to what fits a message.
 // ErrUndecided is what [Config.Authorize] and [Config.Mint] return if it cannot
 // be decided now who may ask, such as when who decides is away. Who asked may
 // try another point.
@@ -156,6 +155,7 @@ func notMinted(err error) wire.Message {
 // undecidedText tells this UNAVAILABLE from that of a point that stops.
 const undecidedText = "it cannot be decided now who may use it"
 
+// sayable cuts what an error says to what fits a message.
 func sayable(err error) string {
 	s := strings.ToValidUTF8(err.Error(), "")
 	for len(s) > wire.MaxText {
