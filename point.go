@@ -119,10 +119,10 @@ func (p *Point) mayRendezvous(ctx context.Context, r rendezvous.Request) error {
 	select {
 	case <-p.ready:
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("%w: %w", rendezvous.ErrUndecided, ctx.Err())
 	}
 	if p.gate == nil {
-		return ErrNotStarted
+		return fmt.Errorf("%w: %w", rendezvous.ErrUndecided, ErrNotStarted)
 	}
 	var err error
 	if r.Op == rendezvous.OpRegister {
@@ -132,6 +132,9 @@ func (p *Point) mayRendezvous(ctx context.Context, r rendezvous.Request) error {
 	}
 	if err == nil && p.cfg.Rendezvous.Access != nil {
 		err = p.cfg.Rendezvous.Access(ctx, r)
+	}
+	if errors.Is(err, access.ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", rendezvous.ErrUndecided, err)
 	}
 	return err
 }
@@ -191,6 +194,8 @@ func (p *Point) mayRelay(r *http.Request) error {
 		return nil
 	case errors.Is(err, access.ErrUnauthorized):
 		return fmt.Errorf("%w: %w", rdv.ErrUnauthorized, err)
+	case errors.Is(err, access.ErrUnavailable):
+		return fmt.Errorf("%w: %w", rdv.ErrUndecided, err)
 	default:
 		return err
 	}

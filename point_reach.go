@@ -2,6 +2,8 @@ package muster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"time"
@@ -86,7 +88,11 @@ func (p *Point) mayReach(ctx context.Context, r reach.Request) (access.Grant, er
 		// at another point, that is asked.
 		return access.Grant{}, p.gate.Ask(r.Peer, r.Callee)
 	}
-	return p.gate.Reach(ctx, access.ReachRequest{Peer: r.Peer, Token: r.Token, Callee: r.Callee, CalleeToken: r.CalleeToken})
+	grant, err := p.gate.Reach(ctx, access.ReachRequest{Peer: r.Peer, Token: r.Token, Callee: r.Callee, CalleeToken: r.CalleeToken})
+	if errors.Is(err, access.ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", reach.ErrUndecided, err)
+	}
+	return grant, err
 }
 
 // mint makes the token of a meeting, for which whoever was let in pays.

@@ -55,6 +55,7 @@ type Config struct {
 type Gate struct {
 	cfg    Config
 	policy atomic.Pointer[Policy]
+	hook   atomic.Pointer[Hook] // nil if there is none
 	stats  metrics
 }
 
@@ -70,6 +71,7 @@ func NewGate(cfg Config) (*Gate, error) {
 		cfg.Usage = NewUsage()
 	}
 	g := &Gate{cfg: cfg}
+	g.hook.Store(cfg.Hook)
 	if err := g.SetPolicy(cfg.Policy); err != nil {
 		return nil, err
 	}
@@ -88,6 +90,10 @@ func (g *Gate) SetPolicy(p Policy) error {
 	g.policy.Store(&p)
 	return nil
 }
+
+// SetHook changes who is asked, nil for nobody, and returns who was: it may
+// have questions to answer still, and is the caller's to close.
+func (g *Gate) SetHook(h *Hook) (before *Hook) { return g.hook.Swap(h) }
 
 // Policy returns what is allowed now. Its lists must not be changed.
 func (g *Gate) Policy() Policy { return *g.policy.Load() }
@@ -388,13 +394,14 @@ func (g *Gate) discover(id peer.ID, name string) error {
 
 // ask puts to the hook what is not refused, or only for want of a known token.
 func (g *Gate) ask(ctx context.Context, err error, q Question) error {
-	if g.cfg.Hook == nil || (err != nil && !errors.Is(err, ErrUnauthorized)) {
+	hook := g.hook.Load()
+	if hook == nil || (err != nil && !errors.Is(err, ErrUnauthorized)) {
 		return err
 	}
 	if err != nil && q.Token == "" {
 		return err // nothing that the hook could know
 	}
-	return g.cfg.Hook.Ask(ctx, q)
+	return hook.Ask(ctx, q)
 }
 
 // Charge counts n bytes that were relayed for a pair, and returns ErrForbidden
@@ -454,8 +461,8 @@ func (g *Gate) Health() error {
 	if g.cfg.Tokens != nil {
 		err = g.cfg.Tokens.Health()
 	}
-	if g.cfg.Hook != nil {
-		err = errors.Join(err, g.cfg.Hook.Health())
+	if hook := g.hook.Load(); hook != nil {
+		err = errors.Join(err, hook.Health())
 	}
 	return err
 }

@@ -11,7 +11,7 @@ import (
 type lobby[T any] struct {
 	max       int           // seats in all; 0 is no limit
 	maxPerKey int           // seats for one source; 0 is no limit
-	timeout   time.Duration // how long a seat is kept; 0 is for ever
+	timeout   time.Duration // how long a seat is kept; 0 is for ever. It may change
 
 	seats map[string]*seat[T] // by token
 	taken map[netip.Addr]int  // by source key, zeros removed
@@ -27,7 +27,7 @@ type seat[T any] struct {
 	token  string
 	source netip.Addr
 
-	expires    time.Time // zero: never
+	since      time.Time // it was taken
 	prev, next *seat[T]
 }
 
@@ -103,9 +103,7 @@ func (l *lobby[T]) sit(now time.Time, s *seat[T]) {
 		l.seats = make(map[string]*seat[T])
 		l.taken = make(map[netip.Addr]int)
 	}
-	if l.timeout > 0 {
-		s.expires = now.Add(l.timeout)
-	}
+	s.since = now
 	l.seats[s.token] = s
 	l.taken[sourceKey(s.source)]++
 	s.prev, s.next = l.last, nil
@@ -145,7 +143,7 @@ func (l *lobby[T]) leave(s *seat[T]) bool {
 // there is none.
 func (l *lobby[T]) expire(now time.Time) *seat[T] {
 	s := l.first
-	if s == nil || s.expires.IsZero() || now.Before(s.expires) {
+	if s == nil || l.timeout <= 0 || now.Before(s.since.Add(l.timeout)) {
 		return nil
 	}
 	l.leave(s)
@@ -154,10 +152,10 @@ func (l *lobby[T]) expire(now time.Time) *seat[T] {
 
 // next is when to call expire again; zero if nobody's time runs.
 func (l *lobby[T]) next() time.Time {
-	if l.first == nil {
+	if l.first == nil || l.timeout <= 0 {
 		return time.Time{}
 	}
-	return l.first.expires
+	return l.first.since.Add(l.timeout)
 }
 
 // sourceKey is what limits are counted by: an IPv4 address, or the /64 that a

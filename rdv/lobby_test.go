@@ -109,6 +109,22 @@ func TestLobbyExpires(t *testing.T) {
 	}
 }
 
+// TestLobbyTimeoutChanges: it holds for those who wait already, whose order
+// stays that of their coming.
+func TestLobbyTimeoutChanges(t *testing.T) {
+	l := lobby[string]{timeout: time.Hour}
+	l.join(lobbyStart, newSeat("0", DIAL, "0", home))
+	l.timeout = time.Minute
+	l.join(lobbyStart.Add(time.Second), newSeat("1", DIAL, "1", home))
+	if got, want := l.next(), lobbyStart.Add(time.Minute); got != want {
+		t.Errorf("next %v, want %v", got, want)
+	}
+	now := lobbyStart.Add(time.Minute + time.Second)
+	if got := clientOf(l.expire(now)) + clientOf(l.expire(now)); got != "01" {
+		t.Errorf("clients %q expired, want 0 and 1", got)
+	}
+}
+
 func TestLobbyWithoutTimeoutKeeps(t *testing.T) {
 	var l lobby[string]
 	l.join(lobbyStart, newSeat("d", DIAL, "t", home))
@@ -137,12 +153,12 @@ func TestLobbyAgainstModel(t *testing.T) {
 	for i := range 20000 {
 		now = now.Add(time.Duration(rng.IntN(1500)) * time.Millisecond)
 		for s := l.expire(now); s != nil; s = l.expire(now) {
-			if model[0] != s || now.Before(s.expires) {
+			if model[0] != s || now.Before(s.since.Add(timeout)) {
 				t.Fatalf("step %d: client %d expired", i, s.client)
 			}
 			remove(s)
 		}
-		if len(model) > 0 && !now.Before(model[0].expires) {
+		if len(model) > 0 && !now.Before(model[0].since.Add(timeout)) {
 			t.Fatalf("step %d: client %d did not expire", i, model[0].client)
 		}
 		if len(model) > 0 && rng.IntN(4) == 0 {

@@ -58,7 +58,8 @@ type Handler interface {
 // Server is an rdv server, which implements [http.Handler]: mount it under any
 // path with [http.StripPrefix], what is left of the path is the token. The
 // zero value is valid, open to everyone, and bounded. Fields must not be
-// changed after the first use, and a Server must not be copied.
+// changed after the first use, but see [Server.SetLimits], and a Server must
+// not be copied.
 //
 // Serve it with the [http.Server] of [Server.HTTPServer], or set the limits
 // that it documents on your own.
@@ -79,7 +80,7 @@ type Server struct {
 	// Access, if not nil, decides who may use the server, before a client
 	// gets a seat in the lobby: [BearerTokens], or any function that may be
 	// called by several goroutines at once. [ErrUnauthorized] is answered 401,
-	// [ErrTooManyRequests] 429, any other error 403.
+	// [ErrTooManyRequests] 429, [ErrUndecided] 503, any other error 403.
 	Access func(r *http.Request) error
 
 	// MaxRefusals is how many requests of one source Access may refuse in a
@@ -153,6 +154,7 @@ type Server struct {
 	mu       sync.Mutex // guards the following; never held across I/O
 	closed   bool
 	pairs    int
+	maxPairs int // 0 is no bound
 	requests requests[net.Conn]
 	lobby    lobby[*client]
 	guesses  guesses
@@ -167,9 +169,9 @@ func (s *Server) Start() {
 		if s.handler == nil {
 			s.handler = &Relayer{Logger: s.Logger}
 		}
-		s.lobby.max = withDefault(s.MaxWaiting, DefaultMaxWaiting)
-		s.lobby.maxPerKey = withDefault(s.MaxWaitingPerSource, DefaultMaxWaitingPerSource)
-		s.lobby.timeout = max(0, s.LobbyTimeout)
+		s.setLimitsLocked(Limits{ // nobody else is here yet
+			LobbyTimeout: s.LobbyTimeout, MaxWaiting: s.MaxWaiting, MaxWaitingPerSource: s.MaxWaitingPerSource, MaxPairs: s.MaxPairs,
+		})
 		s.guesses = guesses{
 			limit:  withDefault(s.MaxRefusals, DefaultMaxRefusals),
 			window: refusalWindow, sources: maxRefused,
@@ -177,9 +179,7 @@ func (s *Server) Start() {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.wake = make(chan struct{}, 1)
 		s.watcher = newWatcher(s.disturbed)
-		if s.lobby.timeout > 0 {
-			s.wg.Go(s.expire)
-		}
+		s.wg.Go(s.expire)
 		s.startSharing()
 		if s.Registerer != nil {
 			if err := s.Registerer.Register(collector{s}); err != nil {
@@ -187,6 +187,32 @@ func (s *Server) Start() {
 			}
 		}
 	})
+}
+
+// Limits are those of a [Server] that may change while it runs; they mean what
+// its fields of the same names do.
+type Limits struct {
+	LobbyTimeout                    time.Duration
+	MaxWaiting, MaxWaitingPerSource int
+	MaxPairs                        int
+}
+
+// SetLimits changes limits. The timeout is at once that of all who wait; the
+// others are looked at when somebody comes, so that nobody is sent away for
+// them who has a seat or a pair. It may be called at any time.
+func (s *Server) SetLimits(l Limits) {
+	s.Start()
+	s.mu.Lock()
+	s.setLimitsLocked(l)
+	s.mu.Unlock()
+	s.rouse()
+}
+
+func (s *Server) setLimitsLocked(l Limits) {
+	s.lobby.max = withDefault(l.MaxWaiting, DefaultMaxWaiting)
+	s.lobby.maxPerKey = withDefault(l.MaxWaitingPerSource, DefaultMaxWaitingPerSource)
+	s.lobby.timeout = max(0, l.LobbyTimeout)
+	s.maxPairs = max(0, l.MaxPairs)
 }
 
 func (s *Server) log() *slog.Logger { return orDiscard(s.Logger) }

@@ -485,10 +485,55 @@ func TestAccessHook(t *testing.T) {
 		{rdv.ErrTooManyRequests, 429},
 		{errors.New("not you"), 403},
 		{context.DeadlineExceeded, 403}, // fails closed
+		{fmt.Errorf("the service is away: %w", rdv.ErrUndecided), 503},
 	} {
 		p := serve(t, &rdv.Server{Access: func(*http.Request) error { return tt.err }})
 		p.dial().ask(rdv.DIAL, "t").wantStatus(tt.want)
 	}
+}
+
+// TestSetLimits: limits of a server that runs.
+func TestSetLimits(t *testing.T) {
+	p := serve(t, &rdv.Server{})
+	p.dial().ask(rdv.DIAL, "first")
+	p.waiting(1)
+	p.srv.SetLimits(rdv.Limits{MaxWaiting: 1})
+	p.dial().ask(rdv.DIAL, "second").wantStatus(http.StatusServiceUnavailable)
+	p.srv.SetLimits(rdv.Limits{MaxWaitingPerSource: 1})
+	p.dial().ask(rdv.DIAL, "second").wantStatus(http.StatusTooManyRequests)
+	p.srv.SetLimits(rdv.Limits{MaxWaitingPerSource: -1})
+	late := p.dial()
+	late.ask(rdv.DIAL, "second")
+	p.waiting(2)
+	p.srv.SetLimits(rdv.Limits{MaxPairs: 1})
+	p.dial().ask(rdv.ACCEPT, "first").wantStatus(http.StatusSwitchingProtocols)
+	p.dial().ask(rdv.ACCEPT, "second").wantStatus(http.StatusServiceUnavailable)
+	late.wantStatus(http.StatusServiceUnavailable)
+	waits := p.dial()
+	waits.ask(rdv.DIAL, "third")
+	p.waiting(1)
+	p.srv.SetLimits(rdv.Limits{LobbyTimeout: time.Millisecond})
+	waits.wantStatus(http.StatusRequestTimeout)
+}
+
+// TestAccessUndecided: when who decides is away, nobody comes in, and nobody is
+// taken for a guesser.
+func TestAccessUndecided(t *testing.T) {
+	err := rdv.ErrUndecided
+	p := serve(t, &rdv.Server{MaxRefusals: 3, Access: func(*http.Request) error { return err }})
+	stranger := func() *caller { return p.dialFrom("127.0.0.2").ask(rdv.DIAL, "t") }
+	for range 10 {
+		resp := stranger().wantStatus(http.StatusServiceUnavailable)
+		if resp.Header.Get("Retry-After") == "" {
+			t.Error("503 without Retry-After")
+		}
+	}
+	if n := p.srv.Stats().Waiting; n != 0 {
+		t.Errorf("%d clients wait", n)
+	}
+	err = nil
+	stranger()
+	p.waiting(1)
 }
 
 func TestObservedAddr(t *testing.T) {

@@ -12,12 +12,17 @@ import (
 	"time"
 )
 
-// What [Server.Access] returns to have a request answered 401 or 429. Both
-// may be wrapped.
+// What [Server.Access] returns to have a request answered 401, 429 or 503. All
+// may be wrapped. ErrUndecided says that it could not be decided, such as when
+// who decides is away: it refuses, and is not taken for a wrong guess.
 var (
 	ErrUnauthorized    = errors.New("rdv: unauthorized")
 	ErrTooManyRequests = errors.New("rdv: too many requests")
+	ErrUndecided       = errors.New("rdv: access cannot be decided now")
 )
+
+// undecidedWait is when a client may ask again after ErrUndecided.
+const undecidedWait = 5 * time.Second
 
 // checkAccess asks the hook, unless the source has been refused too often. The
 // client is not told more than the status.
@@ -37,6 +42,11 @@ func (s *Server) checkAccess(r *http.Request, source netip.Addr) *refusal {
 	err := s.Access(r)
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, ErrUndecided) {
+		no := refused(http.StatusServiceUnavailable, "undecided")
+		no.header = retryAfter(undecidedWait)
+		return no
 	}
 	s.mu.Lock()
 	s.guesses.failed(now, source)

@@ -85,7 +85,7 @@ func (s *Server) decide(c *client) (v verdict, other *client, err error) {
 		s.unclaimLocked(other)
 	}
 	switch {
-	case v == matched && s.MaxPairs > 0 && s.pairs >= s.MaxPairs:
+	case v == matched && s.maxPairs > 0 && s.pairs >= s.maxPairs:
 		v = pairsFull
 	case v == matched:
 		s.pairs++
@@ -192,11 +192,11 @@ func (s *Server) expire() {
 			s.answer(late.client, http.StatusRequestTimeout, "no matching peer found")
 			continue
 		}
-		wait := s.lobby.timeout
-		if !next.IsZero() {
-			wait = next.Sub(now)
+		if next.IsZero() {
+			t.Stop() // until somebody comes, or the timeout changes
+		} else {
+			t.Reset(next.Sub(now))
 		}
-		t.Reset(wait)
 		select {
 		case <-t.C:
 		case <-s.wake:

@@ -108,7 +108,7 @@ func refused(status int, format string, args ...any) *refusal {
 //	408  no peer came in time            409  the token is in use
 //	426  this is no upgrade to rdv/1
 //	429  too many clients wait, or guesses were made, at this address
-//	503  closed, or full
+//	503  closed, full, or Access cannot decide
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request) error {
 	s.Start()
 	if s.shared.pin.asks(r) {

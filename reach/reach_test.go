@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -299,6 +301,9 @@ func TestHooksFail(t *testing.T) {
 					<-ctx.Done()
 					return ctx.Err()
 				}
+				if r.Token == "undecided" {
+					return fmt.Errorf("%w: 10.1.2.3 is away", reach.ErrUndecided)
+				}
 				return nil
 			},
 			Mint: func(context.Context, reach.Request) (string, error) { return "not a token", nil },
@@ -312,6 +317,19 @@ func TestHooksFail(t *testing.T) {
 		if _, err := client(t, h[1], reach.ClientConfig{}).Reserve(t.Context(), info(h[0])); statusOf(err) != wire.Internal {
 			t.Errorf("an invalid token: %v", err)
 		}
+		undecided := client(t, h[1], reach.ClientConfig{AccessToken: "undecided"})
+		_, reserve := undecided.Reserve(t.Context(), info(h[0]))
+		_, invite := undecided.Invite(t.Context(), h[0].ID(), "", info(h[0]))
+		for _, err := range []error{reserve, invite} {
+			if statusOf(err) != wire.Unavailable || strings.Contains(err.Error(), "10.1.2.3") {
+				t.Errorf("undecided: %v", err)
+			}
+		}
+		l := listen(t, h[1], reach.ClientConfig{AccessToken: "undecided"}, yes, info(h[0]))
+		if e := <-l.events; statusOf(e.Err) != wire.Unavailable || e.Retry > 30*time.Second {
+			t.Errorf("undecided: %+v", e)
+		}
+		l.stop()
 	})
 }
 

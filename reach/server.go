@@ -228,11 +228,11 @@ func (s *Server) reserve(who requester, access string) wire.Message {
 	}
 	req := Request{Op: OpReserve, Peer: who.id, Token: access}
 	if err := s.authorize(req); err != nil {
-		return wire.Message{Status: wire.Unauthorized, Text: sayable(err)}
+		return refused(err)
 	}
 	token, err := s.mint(req)
 	if err != nil {
-		return wire.Message{Status: wire.Internal}
+		return notMinted(err)
 	}
 	return wire.Message{Token: token, Servers: s.cfg.Servers}
 }

@@ -39,7 +39,7 @@ func (s *Server) inviteOnce(who requester, m *wire.Message, forwarded bool) wire
 	}
 	// Before it is told who is here, so that only they learn it who may.
 	if err := s.authorize(req); err != nil {
-		return wire.Message{Status: wire.Unauthorized, Text: sayable(err)}
+		return refused(err)
 	}
 	switch {
 	case p == nil && s.cfg.Directory != nil && !forwarded:
@@ -49,7 +49,7 @@ func (s *Server) inviteOnce(who requester, m *wire.Message, forwarded bool) wire
 	}
 	token, err := s.mint(req)
 	if err != nil {
-		return wire.Message{Status: wire.Internal}
+		return notMinted(err)
 	}
 	start := time.Now()
 	status, text := s.ask(p, who.source, &wire.Message{

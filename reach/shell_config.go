@@ -63,8 +63,9 @@ type Config struct {
 	Mint func(ctx context.Context, r Request) (string, error)
 
 	// Authorize, if not nil, decides who may ask for what. Any error refuses,
-	// and the first 128 bytes of its text are told to who asks. It may be
-	// called by many at once; ctx has AuthorizeWait.
+	// and the first 128 bytes of its text are told to who asks: ErrUndecided
+	// with UNAVAILABLE and without its text, others with UNAUTHORIZED. It may
+	// be called by many at once; ctx has AuthorizeWait.
 	Authorize func(ctx context.Context, r Request) error
 
 	// Directory, if not nil, says which callees wait at other points, and
@@ -123,6 +124,36 @@ func localServer(s string) bool {
 }
 
 var errMint = errors.New("reach: the minted token is not an rdv token")
+
+// ErrUndecided is what [Config.Authorize] and [Config.Mint] return if it cannot
+// be decided now who may ask, such as when who decides is away. Who asked may
+// try another point.
+var ErrUndecided = errors.New("reach: access cannot be decided now")
+
+// refusal is the answer to a request that was not authorized.
+func refusal(err error) (wire.Status, string) {
+	if errors.Is(err, ErrUndecided) {
+		return wire.Unavailable, undecidedText
+	}
+	return wire.Unauthorized, sayable(err)
+}
+
+// refused is the message of a refusal.
+func refused(err error) wire.Message {
+	status, text := refusal(err)
+	return wire.Message{Status: status, Text: text}
+}
+
+// notMinted is the answer to who was authorized and gets no token.
+func notMinted(err error) wire.Message {
+	if errors.Is(err, ErrUndecided) {
+		return refused(err)
+	}
+	return wire.Message{Status: wire.Internal}
+}
+
+// undecidedText tells this UNAVAILABLE from that of a point that stops.
+const undecidedText = "it cannot be decided now who may use it"
 
 // sayable cuts what an error says to what fits a message.
 func sayable(err error) string {

@@ -72,7 +72,8 @@ func (s *Server) admitParked(p *parked, who requester) (old *parked, noted <-cha
 		return nil, nil, status, ""
 	}
 	if err := s.authorize(Request{Op: OpPark, Peer: who.id, Token: p.access}); err != nil {
-		return nil, nil, wire.Unauthorized, sayable(err)
+		status, text := refusal(err)
+		return nil, nil, status, text
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -86,6 +86,10 @@ var (
 	ErrInvalidTTL       = errors.New("rendezvous: invalid ttl")
 )
 
+// ErrUndecided is what [Config.Access] returns if it cannot decide now, such as
+// when who decides is away. The request is refused with E_UNAVAILABLE.
+var ErrUndecided = errors.New("rendezvous: access cannot be decided now")
+
 // Why a point refuses a request before the registry sees it.
 var (
 	errCookie = errors.New("rendezvous: invalid cookie")
@@ -111,7 +115,7 @@ func statusOf(err error) wire.Status {
 	case errors.Is(err, errOthersRecord), errors.Is(err, errDenied), errors.Is(err, errPeerFull):
 		return wire.NotAuthorized
 	case errors.Is(err, errSourceFull), errors.Is(err, errNamespaceFull), errors.Is(err, errFull),
-		errors.Is(err, errBusy), errors.Is(err, errRate), errors.Is(err, ErrUnavailable):
+		errors.Is(err, errBusy), errors.Is(err, errRate), errors.Is(err, ErrUndecided), errors.Is(err, ErrUnavailable):
 		return wire.Unavailable
 	default:
 		return wire.InternalError

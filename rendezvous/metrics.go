@@ -35,6 +35,7 @@ const (
 	reasonRate
 	reasonBusy
 	reasonDenied
+	reasonUndecided
 	reasonStale
 	reasonPeerFull
 	reasonSourceFull
@@ -45,7 +46,7 @@ const (
 )
 
 var reasonNames = [numReasons]string{
-	"malformed", "too_long", "deadline", "streams", "rate", "busy", "denied", "stale_record",
+	"malformed", "too_long", "deadline", "streams", "rate", "busy", "denied", "undecided", "stale_record",
 	"peer_limit", "source_limit", "namespace_limit", "total_limit", "store",
 }
 
@@ -58,6 +59,7 @@ func reasonOf(err error) (reason, bool) {
 		{errRate, reasonRate},
 		{errBusy, reasonBusy},
 		{errDenied, reasonDenied},
+		{ErrUndecided, reasonUndecided},
 		{errStaleRecord, reasonStale},
 		{errPeerFull, reasonPeerFull},
 		{errSourceFull, reasonSourceFull},

@@ -89,6 +89,14 @@ func OpenPoint(ctx context.Context, h host.Host, cfg Config) (*Point, error) {
 	return p, nil
 }
 
+// SetLimits changes the limits of a point that runs, for what is registered
+// from now on: nobody loses a registration by it.
+func (p *Point) SetLimits(l Limits) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reg.limits = l.withDefaults()
+}
+
 // open loads the stores.
 func (p *Point) open(ctx context.Context) error {
 	own, err := p.ownSecret()

@@ -295,6 +295,9 @@ func TestStatuses(t *testing.T) {
 		if strings.HasPrefix(r.NS, "secret") {
 			return errors.New("not on the list")
 		}
+		if strings.HasPrefix(r.NS, "undecided") {
+			return fmt.Errorf("the service is away: %w", rendezvous.ErrUndecided)
+		}
 		return nil
 	}
 	_, ph := newPoint(t, rendezvous.Config{Access: denied, Waku: true})
@@ -365,6 +368,8 @@ func TestStatuses(t *testing.T) {
 		{"2100 bytes of addresses", register("ok", sign(t, key, me, 11, long...), 0), wire.InvalidSignedRecord, wire.InvalidSignedRecord},
 		{"64 addresses", register("ok", sign(t, key, me, 11, many[1:]...), 0), wire.OK, wire.OK},
 		{"access", register("secret", good, 0), wire.NotAuthorized, wire.NotAuthorized},
+		{"access undecided", register("undecided", good, 0), wire.Unavailable, wire.Unavailable},
+		{"discover undecided", discover("undecided", 0, nil), wire.Unavailable, wire.Unavailable},
 		{"discover unknown", discover("nobody", 0, nil), wire.OK, wire.OK},
 		{"discover all", discover("", 0, nil), wire.NotAuthorized, wire.OK},
 		{"discover ns of 256", discover(strings.Repeat("n", 256), 0, nil), wire.InvalidNamespace, wire.OK},

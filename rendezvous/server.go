@@ -176,6 +176,9 @@ func (x *session) access(op Op) error {
 	r := Request{Op: op, Realm: x.realm, Peer: x.peer, Remote: x.remote, NS: x.in.NS}
 	if err := x.p.cfg.Access(ctx, r); err != nil {
 		x.p.cfg.Logger.Debug("refused", "op", op, "peer", x.peer, "err", err)
+		if errors.Is(err, ErrUndecided) {
+			return ErrUndecided
+		}
 		return errDenied
 	}
 	return nil

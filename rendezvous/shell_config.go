@@ -72,7 +72,8 @@ type Config struct {
 
 	// Access, if not nil, is asked before anything is registered or listed,
 	// by several goroutines at once. An error refuses the request with
-	// E_NOT_AUTHORIZED; the peer is not told its text.
+	// E_NOT_AUTHORIZED, ErrUndecided with E_UNAVAILABLE; the peer is not told
+	// its text.
 	Access func(context.Context, Request) error
 
 	// StrictCookies refuses a cookie of another namespace or of a store that

@@ -172,7 +172,8 @@ The file is TOML: ` + "`--config`" + `, or ` + "`$MUSTER_CONFIG`" + `, or ` + "`
 in flags and variables; flags may be repeated. Durations are written like ` + "`90s`" + ` or ` + "`2h`" + `, bytes like ` + "`500K`, `10M`, `1G`" + `.
 
 - **Reload** marks what ` + "`SIGHUP`" + ` (` + "`systemctl reload muster`" + `) applies. Tokens and certificates are read again as well, and by themselves when they change.
-  Rates hold for pairs that begin after the reload.
+  Rates hold for pairs that begin after the reload, and nobody who is there is sent away for a limit that was lowered. Connections, addresses, keys and the store want a
+  restart: the daemon says which of the settings that changed do.
 - **Secret** marks what is never shown. Its variable with ` + "`_FILE`" + ` at the end names a file to read it from, such as ` + "`MUSTER_STORE_FILE`" + `.
 
 `)

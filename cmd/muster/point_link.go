@@ -202,8 +202,8 @@ func statusFailure(e *reach.StatusError) error {
 	case wire.NoAnswer:
 		return fail(exitTimeout, errors.New("the peer does not answer"), "")
 	case wire.Unavailable:
-		if e.Text != "" { // of a point that asks others
-			return fail(exitUnreachable, errors.New("the point cannot reach the peer now"+text), "try again in a moment")
+		if e.Text != "" { // of a point that asks others, or cannot decide
+			return fail(exitUnreachable, errors.New("the point does not help us now"+text), "try again in a moment")
 		}
 		return fail(exitUnreachable, errors.New("the point is stopping"), "try again in a moment")
 	default:

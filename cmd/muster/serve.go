@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
+	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -85,7 +89,8 @@ Every flag can be a variable or a line of the configuration file as well:
 type daemon struct {
 	env    *env
 	flags  *configFlags
-	plan   *servePlan
+	plan   *servePlan // of the start
+	now    *servePlan // of the last reload; what it may change is looked up here. Of the loop
 	level  *slog.LevelVar
 	log    *slog.Logger
 	say    *announcer
@@ -101,6 +106,9 @@ type daemon struct {
 	lobby  *pglobby.Directory // nil unless points share one
 	lot    *pglot.Directory   // and the callees
 
+	relayed int // connections of the rdv server, 0 if any number
+	observe atomic.Pointer[func(*http.Request) (netip.AddrPort, error)]
+
 	ctx    context.Context // of what runs beside the loop; ended by close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -113,7 +121,7 @@ func serve(ctx context.Context, e *env, flags *configFlags, p *servePlan, asJSON
 		return fail(exitLocal, err, "")
 	}
 	limitMemory(p.memory)
-	d := &daemon{env: e, flags: flags, plan: p, level: &slog.LevelVar{}, notify: newNotifier()}
+	d := &daemon{env: e, flags: flags, plan: p, now: p, level: &slog.LevelVar{}, notify: newNotifier()}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.level.Set(p.level)
 	format := p.logFormat
@@ -163,9 +171,10 @@ func limitMemory(wanted int64) {
 	if wanted == 0 {
 		wanted = int64(float64(memoryMax()) * memoryShare)
 	}
-	if wanted > 0 {
-		debug.SetMemoryLimit(wanted)
+	if wanted <= 0 {
+		wanted = math.MaxInt64
 	}
+	debug.SetMemoryLimit(wanted)
 }
 
 // start opens all parts. What it cannot open is exit 9, with the flag to blame.
@@ -278,28 +287,46 @@ func (d *daemon) pointConfig(relayed int) (_ *muster.PointConfig, err error) {
 		NoRendezvous: !p.rendezvous,
 		Rendezvous: rendezvous.Config{
 			Store: store, Waku: p.waku, LegacyPeerInfo: p.legacy, DiscoverAll: p.discoverAll, MinTTL: p.minTTL, MaxTTL: p.maxTTL,
-			Limits: rendezvous.Limits{PerPeer: p.maxPerPeer, Total: p.maxTotal},
+			Limits: p.registry(),
 		},
 		HTTP: p.http, URLs: p.urls, NoReach: !p.reach,
-		Server: &rdv.Server{
-			LobbyTimeout: p.lobbyTimeout, MaxWaiting: p.maxWaiting, MaxPairs: p.maxPairs, MaxConns: relayed,
-			MaxWaitingPerSource: min(p.maxWaitingPerSource, max(1, relayed/4)),
-		},
+		Server:  p.server(relayed),
 		Relayer: p.relayer(d.log),
 		Shared:  kindOfStore(p.store) == "postgres",
 		Policy:  p.policy, Tokens: d.tokens, Usage: d.usage, Hook: p.hook,
 	}
-	if relayed == 0 {
-		pc.Server.MaxWaitingPerSource = p.maxWaitingPerSource
-	}
-	if len(p.proxies) > 0 {
-		pc.Server.ObservedAddrFunc = rdv.TrustedProxies(p.proxies...)
-	}
+	d.relayed = relayed
+	d.observe.Store(new(rdv.TrustedProxies(p.proxies...)))
+	pc.Server.ObservedAddrFunc = func(r *http.Request) (netip.AddrPort, error) { return (*d.observe.Load())(r) }
 	if pc.Secret, err = mintSecret(p); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	pc.TLS = d.tls
 	return pc, nil
+}
+
+// server returns an rdv server with the limits of the plan, for so many
+// connections, 0 for any number.
+func (p *servePlan) server(relayed int) *rdv.Server {
+	l := p.lobby(relayed)
+	return &rdv.Server{
+		LobbyTimeout: l.LobbyTimeout, MaxWaiting: l.MaxWaiting, MaxWaitingPerSource: l.MaxWaitingPerSource, MaxPairs: l.MaxPairs,
+		MaxConns: relayed,
+	}
+}
+
+func (p *servePlan) lobby(relayed int) rdv.Limits {
+	l := rdv.Limits{
+		LobbyTimeout: p.lobbyTimeout, MaxWaiting: p.maxWaiting, MaxWaitingPerSource: p.maxWaitingPerSource, MaxPairs: p.maxPairs,
+	}
+	if relayed > 0 {
+		l.MaxWaitingPerSource = min(l.MaxWaitingPerSource, max(1, relayed/4))
+	}
+	return l
+}
+
+func (p *servePlan) registry() rendezvous.Limits {
+	return rendezvous.Limits{PerPeer: p.maxPerPeer, Total: p.maxTotal}
 }
 
 // relayer returns a relay with the limits of the plan.
@@ -403,7 +430,7 @@ func (d *daemon) drain() {
 	d.notify.tell("STOPPING=1")
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	ctx, cancelDrain := context.WithTimeout(ctx, d.plan.drain)
+	ctx, cancelDrain := context.WithTimeout(ctx, d.now.drain)
 	defer cancelDrain()
 	d.say.draining(d.node.Point.Server().Stats().Pairs)
 	if err := d.node.Drain(ctx); err != nil {
@@ -420,8 +447,8 @@ func (d *daemon) close() error {
 		err = d.admin.Close()
 	}
 	err = errors.Join(err, d.node.Close(), d.leaveLobby(), d.usage.Save())
-	if d.plan.hook != nil {
-		d.plan.hook.Close()
+	if d.now.hook != nil {
+		d.now.hook.Close()
 	}
 	return err
 }

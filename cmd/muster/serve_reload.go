@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"strings"
+
+	"github.com/muster-p2p/muster/rdv"
 )
 
 // reload reads the configuration again and applies what can be changed while
@@ -23,7 +25,15 @@ func (d *daemon) reload() {
 		return
 	}
 	d.node.Point.SetRelayer(p.relayer(d.log))
+	d.node.Point.Server().SetLimits(p.lobby(d.relayed))
+	if r := d.node.Point.Registry(); r != nil {
+		r.SetLimits(p.registry())
+	}
+	d.observe.Store(new(rdv.TrustedProxies(p.proxies...)))
 	d.level.Set(p.level)
+	limitMemory(p.memory)
+	d.setHook(p)
+	d.now = p
 	if err := d.tokens.Reload(); err != nil {
 		d.log.Error("tokens not reloaded", "err", err)
 	}
@@ -37,6 +47,18 @@ func (d *daemon) reload() {
 	}
 	d.say.reloaded()
 	d.say.warn(d)
+}
+
+// setHook asks another service from now on, if it is another: the answers of
+// the one that there is are remembered.
+func (d *daemon) setHook(p *servePlan) {
+	if p.configuration.hook == d.now.configuration.hook {
+		p.hook = d.now.hook
+		return
+	}
+	if old := d.node.Point.Gate().SetHook(p.hook); old != nil {
+		old.Close()
+	}
 }
 
 // needRestart lists the settings that differ and are read at the start only.

@@ -171,7 +171,7 @@ func (a *announcer) warn(d *daemon) {
 		a.emit(map[string]any{"event": "warning", "warning": "open relay"},
 			"WARNING: this is an open relay: strangers can send anything through this machine, and it will look like yours")
 	}
-	if a := d.plan.hook; a != nil && strings.HasPrefix(d.plan.configuration.hook, "http://") && !strings.Contains(d.plan.configuration.hook, "127.0.0.1") {
+	if url := d.now.configuration.hook; d.now.hook != nil && strings.HasPrefix(url, "http://") && !strings.Contains(url, "127.0.0.1") {
 		d.log.Warn("the access hook is asked without TLS")
 	}
 }

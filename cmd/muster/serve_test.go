@@ -246,9 +246,9 @@ func TestServeReloads(t *testing.T) {
 		}
 		return s.Relay.Access
 	}
-	write("[relay]\naccess = \"closed\"\nmax_pairs = 7\n[log]\nlevel = \"debug\"\n")
+	write("[relay]\naccess = \"closed\"\n[limits]\nconnections = 7\n[log]\nlevel = \"debug\"\n")
 	hup()
-	d.waitFor("relay.max_pairs")
+	d.waitFor("limits.connections")
 	d.waitFor(`"event":"reloaded"`)
 	if got := relay(); got != "closed" {
 		t.Errorf("access %s", got)
@@ -263,6 +263,94 @@ func TestServeReloads(t *testing.T) {
 	}
 	if got := relay(); got != "closed" {
 		t.Errorf("access %s", got)
+	}
+}
+
+// TestServeReloadsLimits: lobby, pairs, registry and the operator's service
+// change without a restart, and nobody is sent away for it.
+func TestServeReloadsLimits(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "muster.toml")
+	d := (*testDaemon)(nil)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if d == nil {
+			return
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		if line := d.waitFor("reloaded"); !strings.Contains(line, `"event":"reloaded"`) {
+			t.Fatal(line)
+		}
+		if strings.Contains(d.said(), "need a restart") {
+			t.Error(d.said())
+		}
+	}
+	const open = "[relay]\naccess = \"open\"\ni_know_this_is_an_open_relay = true\n"
+	write(open)
+	d = startDaemon(t, "--config", file)
+	dial := func(token string) (status int) {
+		c := &rdv.Client{Timeout: 200 * time.Millisecond}
+		_, resp, _ := c.Dial(t.Context(), d.ready.RDV[0], token, nil)
+		if resp == nil {
+			return 0 // let in, and waiting
+		}
+		return resp.StatusCode
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	waits := make(chan error, 1)
+	go func() { _, _, err := new(rdv.Client).Dial(ctx, d.ready.RDV[0], "waits", nil); waits <- err }()
+	for waiting := 0; waiting != 1; {
+		_, body := d.get("/api/status")
+		var s struct{ Relay struct{ Waiting int } }
+		if err := json.Unmarshal([]byte(body), &s); err != nil {
+			t.Fatal(err)
+		}
+		waiting = s.Relay.Waiting
+	}
+	if got := dial("a"); got != 0 {
+		t.Errorf("before: %d", got)
+	}
+	write(open + "max_waiting = 1\n")
+	if got := dial("a"); got != http.StatusServiceUnavailable {
+		t.Errorf("max_waiting = 1: %d", got)
+	}
+	write(open + "max_waiting_per_source = 1\n")
+	if got := dial("a"); got != http.StatusTooManyRequests {
+		t.Errorf("max_waiting_per_source = 1: %d", got)
+	}
+	select {
+	case err := <-waits:
+		t.Errorf("who waited was sent away: %v", err)
+	default:
+	}
+	write(open + "lobby_timeout = \"1s\"\n")
+	if err := <-waits; err == nil || !strings.Contains(err.Error(), "408") {
+		t.Errorf("lobby_timeout = 1s: %v", err)
+	}
+
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer hook.Close()
+	write(open + "[access]\nhook_url = \"" + hook.URL + "\"\n")
+	if got := dial("a"); got != http.StatusForbidden {
+		t.Errorf("with a service that says no: %d", got)
+	}
+	write(open + "[rendezvous]\nmax_per_peer = 1\n")
+	if got := dial("a"); got != 0 {
+		t.Errorf("without it: %d", got)
+	}
+	key := filepath.Join(dir, "peer.key")
+	register := func(ns string) int {
+		code, _, _ := musterRun(t.Context(), "rendezvous", "register", ns, "--key", key, "--point", d.addr, "--addr", "/ip4/192.0.2.7/tcp/1")
+		return code
+	}
+	if first, second := register("lab"), register("other"); first != exitOK || second != exitRefused {
+		t.Errorf("max_per_peer = 1: exits %d and %d", first, second)
 	}
 }
 
@@ -625,8 +713,29 @@ func TestServeAsksHook(t *testing.T) {
 		t.Errorf("a token that they do not know: %d", got)
 	}
 	hook.Close()
-	if got := status("third"); got != http.StatusForbidden {
-		t.Errorf("with the service down: %d", got)
+	// With the service down nobody is let in, and nobody is a guesser for it.
+	for range rdv.DefaultMaxRefusals + 5 {
+		if got := status("third"); got != http.StatusServiceUnavailable {
+			t.Fatalf("with the service down: %d", got)
+		}
+	}
+	if got := status("theirs"); got != 0 {
+		t.Errorf("a token that is remembered: %d", got)
+	}
+	code, _, errs := musterRun(t.Context(), "rendezvous", "register", "lab", "--point", d.addr, "--addr", "/ip4/192.0.2.7/tcp/1")
+	if code == exitOK || !strings.Contains(errs, "UNAVAILABLE") {
+		t.Errorf("register with the service down: exit %d %s", code, errs)
+	}
+	t.Setenv(envToken, "third")
+	code, _, errs = musterRun(t.Context(), "listen", "--point", d.addr)
+	if code != exitUnreachable || !strings.Contains(errs, "cannot be decided") {
+		t.Errorf("listen with the service down: exit %d %s", code, errs)
+	}
+	if _, body := d.get("/metrics"); !strings.Contains(body, `muster_access_decisions_total{op="relay",result="unavailable"}`) {
+		t.Error("it is not counted")
+	}
+	if code, body := d.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "access") {
+		t.Errorf("ready: %d %s", code, body)
 	}
 }
 
