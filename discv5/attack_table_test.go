@@ -33,8 +33,8 @@ const alive = 2 * time.Minute
 func TestSybilsInOneNetwork(t *testing.T) {
 	sybils := 10_000
 	if testing.Short() || raceEnabled {
-		sybils = 400
-		t.Log("400 sybils instead of 10,000: -short or -race")
+		sybils = 250
+		t.Log("250 sybils instead of 10,000: -short or -race")
 	}
 	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		honest := map[enr.ID]bool{}
@@ -295,6 +295,11 @@ func TestRecordThatPointsAtAVictim(t *testing.T) {
 // One peer's flood of TALKREQ with a handler that never returns in time leaves
 // the others' PING alone.
 func TestTalkFlood(t *testing.T) {
+	pings := 100
+	if testing.Short() || raceEnabled {
+		pings = 25
+		t.Log("a flood of 2 s instead of 7: -short or -race")
+	}
 	besiege(t, discv5.Config{}, func(t *testing.T, s *siege) {
 		err := s.node.RegisterTalkProtocol("slow", func(ctx context.Context, _ discv5.TalkRequest) []byte {
 			<-ctx.Done()
@@ -315,7 +320,7 @@ func TestTalkFlood(t *testing.T) {
 				flooder.reply(&wire.Message{Kind: wire.KindTalkReq, ReqID: wire.NewReqID(i), Protocol: []byte("slow"), Payload: []byte("x")})
 			}
 		}()
-		for range 100 {
+		for range pings {
 			start := time.Now()
 			if !other.ping() {
 				t.Error("a PING was not answered")

@@ -20,6 +20,9 @@ func exampleNode(bootnodes ...*enr.Record) *discv5.Node {
 		Key:       key,
 		Listen:    []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
 		Bootnodes: bootnodes,
+
+		HandshakeTimeout: patience, // the default is for the Internet
+		ResponseTimeout:  patience,
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -1,6 +1,7 @@
 package discv5_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -12,11 +13,16 @@ import (
 
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/enr"
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var loopback = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+
+// patience is the time-out of nodes on real sockets that are to answer: no
+// test is to depend on how fast this machine is.
+const patience = time.Minute
 
 // listen starts a node on loopback that is closed with the test.
 func listen(t testing.TB, cfg discv5.Config) *discv5.Node {
@@ -30,6 +36,10 @@ func listen(t testing.TB, cfg discv5.Config) *discv5.Node {
 	}
 	if cfg.Listen == nil && cfg.Conns == nil {
 		cfg.Listen = loopback
+	}
+	if cfg.Conns == nil {
+		cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, patience)
+		cfg.ResponseTimeout = cmp.Or(cfg.ResponseTimeout, patience)
 	}
 	n, err := discv5.Listen(cfg)
 	if err != nil {
@@ -149,25 +159,22 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
+// Who knows one bootnode finds the others that do.
 func TestBootstrap(t *testing.T) {
-	boot := listen(t, discv5.Config{})
-	var nodes []*discv5.Node
-	for range 8 {
-		nodes = append(nodes, listen(t, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}}))
-	}
-	last := nodes[len(nodes)-1]
-	for _, n := range nodes[:4] {
-		// The table fills by and by; Resolve looks until the node is found.
-		for t.Context().Err() == nil {
-			r, err := n.Resolve(t.Context(), last.ID())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if r != nil {
-				break
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		for range 9 {
+			w.join()
+		}
+		last := w.nodes[8]
+		time.Sleep(10 * time.Second) // the tables fill by and by
+		for i, n := range w.nodes[bootN:8] {
+			if r, err := n.Resolve(t.Context(), last.ID()); err != nil || r == nil {
+				t.Errorf("node %d does not find the last one: %v, %v", bootN+i, r, err)
 			}
 		}
-	}
+	})
 }
 
 // TestDualStack runs a node on both families: each peer reaches it over its
@@ -243,47 +250,46 @@ func declaresEndpoint(r *enr.Record, ap netip.AddrPort) bool {
 // TestIterator checks that Nodes finds the nodes of a small network, each
 // once, and ends with its context.
 func TestIterator(t *testing.T) {
-	boot := listen(t, discv5.Config{})
-	want := map[enr.ID]bool{boot.ID(): true}
-	for range 4 {
-		want[listen(t, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}}).ID()] = true
-	}
-	n := listen(t, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	seen := map[enr.ID]uint64{}
-	for r := range n.Nodes(ctx) {
-		if seq, ok := seen[r.ID()]; ok && seq >= r.Seq() {
-			t.Errorf("node %s comes twice", r.ID())
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		want := map[enr.ID]bool{}
+		for range 5 {
+			want[w.join().ID()] = true
 		}
-		seen[r.ID()] = r.Seq()
-		delete(want, r.ID())
-		if len(want) == 0 {
-			cancel()
+		n := w.join()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		seen := map[enr.ID]uint64{}
+		for r := range n.Nodes(ctx) {
+			if seq, ok := seen[r.ID()]; ok && seq >= r.Seq() {
+				t.Errorf("node %s comes twice", r.ID())
+			}
+			seen[r.ID()] = r.Seq()
+			delete(want, r.ID())
+			if len(want) == 0 {
+				cancel()
+			}
 		}
-	}
-	if len(want) > 0 {
-		t.Errorf("%d nodes not found", len(want))
-	}
+		if len(want) > 0 {
+			t.Errorf("%d nodes not found", len(want))
+		}
+	})
 }
 
 // TestCrawl checks that a crawl finds and asks every node once, dead ones too.
 func TestCrawl(t *testing.T) {
-	boot := listen(t, discv5.Config{})
-	nodes := map[enr.ID]bool{boot.ID(): true}
-	for range 4 {
-		n := listen(t, discv5.Config{Bootnodes: []*enr.Record{boot.LocalRecord()}})
-		nodes[n.ID()] = true
-	}
-	n := listen(t, discv5.Config{HandshakeTimeout: 200 * time.Millisecond})
-	gone := listen(t, discv5.Config{})
-	dead := gone.LocalRecord()
-	if err := gone.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for t.Context().Err() == nil { // until the network has settled
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		for range 5 {
+			w.join()
+		}
+		n := w.join()
+		dead := signedRecord(t, testKey(t, 100), 1, worldAddr(100))
+		time.Sleep(time.Minute) // the network settles
 		found := map[enr.ID]error{}
-		for r := range n.Crawl(t.Context(), []*enr.Record{boot.LocalRecord(), dead}, discv5.CrawlConfig{}) {
+		for r := range n.Crawl(t.Context(), []*enr.Record{w.nodes[0].LocalRecord(), dead}, discv5.CrawlConfig{}) {
 			if _, ok := found[r.Record.ID()]; ok {
 				t.Errorf("node %s comes twice", r.Record.ID())
 			}
@@ -292,14 +298,10 @@ func TestCrawl(t *testing.T) {
 		if err := found[dead.ID()]; !errors.Is(err, discv5.ErrTimeout) {
 			t.Errorf("dead node: %v, want %v", err, discv5.ErrTimeout)
 		}
-		missing := 0
-		for id := range nodes {
-			if err, ok := found[id]; !ok || err != nil {
-				missing++
+		for i, other := range w.nodes[:5] {
+			if err, ok := found[other.ID()]; !ok || err != nil {
+				t.Errorf("node %d: found %t, %v", i, ok, err)
 			}
 		}
-		if missing == 0 {
-			return
-		}
-	}
+	})
 }

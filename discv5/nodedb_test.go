@@ -9,6 +9,7 @@ import (
 
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/enr"
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 // TestRestart checks what a node keeps in its data directory: the nodes it
@@ -134,26 +135,23 @@ func TestUpdateRecord(t *testing.T) {
 // TestPeersLearnOfANewRecord checks that the table's nodes have the new
 // record seconds after an update.
 func TestPeersLearnOfANewRecord(t *testing.T) {
-	a := listen(t, discv5.Config{})
-	b := listen(t, discv5.Config{Bootnodes: []*enr.Record{a.LocalRecord()}})
-	events, cancel := a.Subscribe(100)
-	defer cancel()
-	for !hasAlive(a, b.ID()) || !hasAlive(b, a.ID()) {
-		select {
-		case <-events:
-		case <-time.After(10 * time.Millisecond): // b's own events
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		a, b := w.join(), w.join()
+		time.Sleep(time.Minute)
+		if !hasAlive(a, b.ID()) || !hasAlive(b, a.ID()) {
+			t.Fatal("two nodes have not found each other in a minute")
 		}
-	}
-	want, err := b.UpdateRecord(func(c *enr.Content) { c.Set("x", []byte("y")) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	for t.Context().Err() == nil {
-		if got := a.Table(); len(got) == 1 && got[0].Record.Equal(want) {
-			return
+		want, err := b.UpdateRecord(func(c *enr.Content) { c.Set("x", []byte("y")) })
+		if err != nil {
+			t.Fatal(err)
 		}
-		<-time.After(10 * time.Millisecond)
-	}
+		time.Sleep(10 * time.Second)
+		if got := a.Table(); len(got) != 1 || !got[0].Record.Equal(want) {
+			t.Errorf("ten seconds later a peer has %v, want %v", got, want)
+		}
+	})
 }
 
 func TestClose(t *testing.T) {

@@ -155,44 +155,40 @@ func TestBootnodesComeLate(t *testing.T) {
 }
 
 // A node behind a NAT learns from its peers where it is seen, says so in its
-// record, and is found there.
+// record, and is found there; unless every peer sees it at another port.
 func TestRecordBehindNAT(t *testing.T) {
-	external := netip.MustParseAddr("203.0.113.77")
-	for _, tt := range []struct {
-		name string
-		kind simnet.NATConfig
-		want bool // the record gets the external address
-	}{
-		{"full cone", simnet.FullCone, true},
-		{"symmetric", simnet.Symmetric, false}, // every peer sees another port
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			settled(t, func(t *testing.T, w *world) {
-				conn, err := w.net.NAT(tt.kind, external).Host(netip.MustParseAddr("192.168.1.2")).ListenUDP(30303)
-				if err != nil {
-					t.Fatal(err)
-				}
-				n, err := discv5.Listen(discv5.Config{
-					Key: testKey(t, 7777), Conns: []discv5.PacketConn{anyConn{conn}}, Bootnodes: w.records()[:bootN],
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.nodes = append(w.nodes, n)
-				time.Sleep(20 * time.Minute)
-				got, ok := n.LocalRecord().UDPEndpoint4()
-				if want := netip.AddrPortFrom(external, 30303); ok != tt.want || ok && got != want {
-					t.Fatalf("record says %v (%v), want %v (%v)", got, ok, want, tt.want)
-				}
-				if !tt.want {
-					return
-				}
-				time.Sleep(5 * time.Minute)
-				found, err := w.nodes[5].Lookup(t.Context(), n.ID())
-				if err != nil || len(found) == 0 || found[0].ID() != n.ID() {
-					t.Errorf("a lookup finds %d nodes (%v), not the one behind the NAT", len(found), err)
-				}
-			})
-		})
+	settled(t, func(t *testing.T, w *world) {
+		cone := w.joinBehind(simnet.FullCone, netip.MustParseAddr("203.0.113.77"))
+		symmetric := w.joinBehind(simnet.Symmetric, netip.MustParseAddr("198.51.100.77"))
+		time.Sleep(20 * time.Minute)
+		got, _ := cone.LocalRecord().UDPEndpoint4()
+		if want := netip.MustParseAddrPort("203.0.113.77:30303"); got != want {
+			t.Fatalf("record says %v, want %v", got, want)
+		}
+		if got, ok := symmetric.LocalRecord().UDPEndpoint4(); ok {
+			t.Errorf("behind a symmetric NAT the record says %v, want nothing", got)
+		}
+		time.Sleep(5 * time.Minute)
+		found, err := w.nodes[5].Lookup(t.Context(), cone.ID())
+		if err != nil || len(found) == 0 || found[0].ID() != cone.ID() {
+			t.Errorf("a lookup finds %d nodes (%v), not the one behind the NAT", len(found), err)
+		}
+	})
+}
+
+// joinBehind starts the next node behind a NAT of its own.
+func (w *world) joinBehind(kind simnet.NATConfig, external netip.Addr) *discv5.Node {
+	w.t.Helper()
+	conn, err := w.net.NAT(kind, external).Host(netip.MustParseAddr("192.168.1.2")).ListenUDP(30303)
+	if err != nil {
+		w.t.Fatal(err)
 	}
+	n, err := discv5.Listen(discv5.Config{
+		Key: testKey(w.t, 7000+len(w.nodes)), Conns: []discv5.PacketConn{anyConn{conn}}, Bootnodes: w.records()[:bootN],
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.nodes = append(w.nodes, n)
+	return n
 }

@@ -30,8 +30,8 @@ func simSize(t testing.TB) int {
 		return n
 	}
 	if testing.Short() || raceEnabled {
-		t.Log("30 nodes instead of 100: -short or -race")
-		return 30
+		t.Log("18 nodes instead of 100: -short or -race")
+		return 18
 	}
 	return 100
 }
