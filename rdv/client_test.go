@@ -44,7 +44,7 @@ type result struct {
 // pair connects two clients through the server at addr.
 func pair(t *testing.T, addr string, dialer, acceptor *rdv.Client) (dial, accept *rdv.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	token := strings.ReplaceAll(t.Name(), "/", "-")
 	accepted := make(chan result, 1)
@@ -296,6 +296,20 @@ func rawServer(t *testing.T, serve func(net.Conn)) string {
 	return "http://" + ln.Addr().String()
 }
 
+// silent returns where connections are made and nobody says anything: as a
+// peer's address it keeps a client looking.
+func silent(t *testing.T) netip.AddrPort {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ln.Close() //nolint:errcheck // a test
+	})
+	return rdv.AddrPortFrom(ln.Addr())
+}
+
 // TestLyingServers: whatever a server says, the client returns an error, in
 // bounded memory.
 func TestLyingServers(t *testing.T) {
@@ -416,10 +430,15 @@ func TestStrangersLearnNothing(t *testing.T) {
 func TestAcceptorOutlivesTheRelay(t *testing.T) {
 	t.Parallel()
 	clientAddr := make(chan netip.AddrPort, 1)
+	greeted, closed := make(chan struct{}), make(chan struct{})
+	peerAddrs := []netip.AddrPort{silent(t)}
 	addr := rawServer(t, func(c net.Conn) {
 		clientAddr <- rdv.AddrPortFrom(c.RemoteAddr())
-		switchProtocols(t, c, wire.Response{Observed: rdv.AddrPortFrom(c.RemoteAddr()), PeerAddrs: []netip.AddrPort{rdv.AddrPortFrom(c.LocalAddr())}})
-	}) // and closes at once
+		switchProtocols(t, c, wire.Response{Observed: rdv.AddrPortFrom(c.RemoteAddr()), PeerAddrs: peerAddrs})
+		<-greeted
+		c.Close() //nolint:errcheck // a test
+		close(closed)
+	})
 	go func() {
 		var c net.Conn
 		to := <-clientAddr
@@ -434,6 +453,8 @@ func TestAcceptorOutlivesTheRelay(t *testing.T) {
 		if line, err := bufio.NewReader(c).ReadString('\n'); line != "rdv/1 ACCEPT t\n" {
 			t.Errorf("acceptor said %q, %v", line, err)
 		}
+		close(greeted)
+		<-closed
 		io.WriteString(c, "CONTINUE\nhello") //nolint:errcheck // a test
 	}()
 	conn, _, err := (&rdv.Client{}).Accept(t.Context(), addr, "t", nil)
@@ -452,8 +473,9 @@ func TestAcceptorOutlivesTheRelay(t *testing.T) {
 func TestSilentStrangerIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	done := make(chan struct{})
+	peerAddrs := []netip.AddrPort{silent(t)}
 	addr := rawServer(t, func(c net.Conn) {
-		switchProtocols(t, c, wire.Response{Observed: rdv.AddrPortFrom(c.RemoteAddr()), PeerAddrs: []netip.AddrPort{rdv.AddrPortFrom(c.LocalAddr())}})
+		switchProtocols(t, c, wire.Response{Observed: rdv.AddrPortFrom(c.RemoteAddr()), PeerAddrs: peerAddrs})
 		stranger, err := net.Dial("tcp", c.RemoteAddr().String())
 		if err != nil {
 			t.Error(err)

@@ -26,6 +26,7 @@ type board struct {
 	secret [32]byte
 	claims map[string]rdv.Claim
 	away   bool
+	slow   chan chan struct{} // if not nil, Claim sends a channel and waits until it is closed
 }
 
 func newBoard() *board {
@@ -46,6 +47,13 @@ func (b *board) forget() {
 	clear(b.claims)
 }
 
+func (b *board) has(token string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.claims[token]
+	return ok
+}
+
 func (b *board) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -62,7 +70,16 @@ var errAway = errors.New("directory is away")
 
 func (d *directory) Secret() [32]byte { return d.secret }
 
-func (d *directory) Claim(_ context.Context, wanted []rdv.Wanted) ([]rdv.Claim, error) {
+func (d *directory) Claim(ctx context.Context, wanted []rdv.Wanted) ([]rdv.Claim, error) {
+	if d.slow != nil {
+		goOn := make(chan struct{})
+		select {
+		case d.slow <- goOn:
+			<-goOn
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.away {
@@ -291,6 +308,36 @@ func TestSharedLobbyLeaves(t *testing.T) {
 			ps[1].eventually(func() bool { return ps[1].srv.Stats().HandedOver == 0 }, "handed over")
 		})
 	}
+}
+
+// Who takes a place and leaves before the server has claimed for it leaves no
+// claim behind, neither its own nor that of who was there before.
+func TestSharedLobbyLeavesAtOnce(t *testing.T) {
+	b := newBoard()
+	b.slow = make(chan chan struct{})
+	p := b.join(t, &rdv.Server{})
+	p.dial().ask(rdv.ACCEPT, "t")
+	close(<-b.slow)
+	b.claimed(p, 1)
+	p.dial().ask(rdv.ACCEPT, "u")
+	p.waiting(2)
+	claims := <-b.slow // the server waits for an answer
+	again := p.dial().ask(rdv.ACCEPT, "t")
+	p.eventually(func() bool { return p.srv.Stats().Replaced == 1 }, "replaced")
+	_ = again.Close()
+	p.waiting(1)
+	close(claims)
+	go func() {
+		for {
+			select {
+			case claims := <-b.slow:
+				close(claims)
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	p.eventually(func() bool { return b.has("u") && !b.has("t") }, "the claim of who stayed, and no other")
 }
 
 // A server that dies with clients of others takes none of them with it that

@@ -19,7 +19,7 @@ type met struct {
 // meet introduces two clients by Meet.
 func meet(t *testing.T, addr string, dialer, acceptor *rdv.Client) (dial, accept *rdv.Encounter) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel() // what was introduced lives on
 	accepted := make(chan met, 1)
 	go func() {

@@ -21,8 +21,8 @@ import (
 	"github.com/muster-p2p/muster/rdv"
 )
 
-// patience bounds what a test waits for; nothing should take as long.
-const patience = 10 * time.Second
+// patience bounds what a test waits for; nothing takes as long, on no machine.
+const patience = time.Minute
 
 // A point is a server under test, on loopback.
 type point struct {
@@ -746,28 +746,30 @@ func TestResponseFields(t *testing.T) {
 	}
 }
 
-// Strangers that stick: in the request, in the lobby, before the pick.
+// Strangers that stick: in the request, in the lobby, before the pick. What
+// they send may come too late on a busy machine: that they go is the same.
 func TestStuckConnectionsGo(t *testing.T) {
 	const each, limit = 100, 300 * time.Millisecond
-	p := serve(t, &rdv.Server{
-		Handler:      &rdv.Relayer{CommandTimeout: limit},
-		LobbyTimeout: limit,
-	}, func(s *http.Server) { s.ReadHeaderTimeout = limit })
+	alone := serve(t, &rdv.Server{LobbyTimeout: limit}, func(s *http.Server) { s.ReadHeaderTimeout = limit })
+	paired := serve(t, &rdv.Server{Handler: &rdv.Relayer{CommandTimeout: limit}})
 	var stuck []*caller
 	for i := range each {
-		token := fmt.Sprint(i)
-		stuck = append(stuck, p.dial(), p.dial().send("DIAL /t HTT"), p.dial().ask(rdv.ACCEPT, "lobby"+token))
-		d, a := p.pair(token)
-		d.send("OTHER 192.0.2.1:40")
-		stuck = append(stuck, d, a)
+		idle, slow, waits := alone.dial(), alone.dial(), alone.dial()
+		_, _ = io.WriteString(slow, "DIAL /t HTT")
+		_, _ = io.WriteString(waits, "ACCEPT /"+fmt.Sprint(i)+" HTTP/1.1\r\n"+upgrade+"\r\n")
+		d, a := paired.pair(fmt.Sprint(i))
+		_, _ = io.WriteString(d, "OTHER 192.0.2.1:40")
+		stuck = append(stuck, idle, slow, waits, d, a)
 	}
 	for _, c := range stuck {
-		_, _ = io.Copy(io.Discard, c.r) // ends only if the server ends it
+		if _, err := io.Copy(io.Discard, c.r); isTimeout(err) { // ends only if the server ends it
+			t.Error("a connection is still there")
+		}
 	}
-	if st := p.srv.Stats(); st.Waiting != 0 {
+	if st := alone.srv.Stats(); st.Waiting != 0 {
 		t.Errorf("%d still wait", st.Waiting)
 	}
-	p.eventually(func() bool { return p.srv.Stats().Pairs == 0 }, "pairs gone")
+	paired.eventually(func() bool { return paired.srv.Stats().Pairs == 0 }, "pairs gone")
 }
 
 // Of too many requests under way the oldest go, and honest ones get through.

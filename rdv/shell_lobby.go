@@ -81,7 +81,7 @@ func (s *Server) decide(c *client) (v verdict, other *client, err error) {
 	if seat != nil {
 		other = seat.client
 	}
-	if v == matched {
+	if v == matched || v == replaced { // who takes the place claims for itself, if it stays for so long
 		s.unclaimLocked(other)
 	}
 	switch {
