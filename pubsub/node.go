@@ -105,7 +105,7 @@ type op struct {
 func New(h host.Host, cfg Config) (*PubSub, error) {
 	custom, blacklist := cfg.MessageID, cfg.Blacklist != nil
 	cfg = cfg.withDefaults()
-	if custom == nil && (cfg.NoAuthor || cfg.UnsignedAuthors) {
+	if custom == nil && (cfg.NoAuthor || cfg.UnsignedAuthors || !cfg.Signatures.mustVerify()) {
 		custom = cfg.MessageID
 	}
 	if err := cfg.validate(); err != nil {

@@ -125,8 +125,8 @@ type Config struct {
 	Author  peer.ID
 	SignKey crypto.PrivKey
 
-	// MessageID makes the id of a message. If nil, MessageIDGo, or
-	// MessageIDSHA256 where messages have no author.
+	// MessageID makes the id of a message. If nil, MessageIDGo, and
+	// MessageIDSHA256 for messages without an author, where there may be such.
 	MessageID MsgIdFunction
 
 	// MaxMessageSize bounds an RPC in bytes, both ways; the longest message
@@ -228,10 +228,10 @@ func (c Config) withDefaults() Config {
 	if c.MessageID == nil {
 		c.MessageID = MessageIDGo
 		switch {
-		case c.UnsignedAuthors:
-			c.MessageID = messageIDUnsigned
-		case c.NoAuthor:
+		case c.NoAuthor && c.Signatures.mustVerify():
 			c.MessageID = MessageIDSHA256
+		case c.UnsignedAuthors, !c.Signatures.mustVerify():
+			c.MessageID = messageIDUnsigned
 		}
 	}
 	if c.Protocols == nil {

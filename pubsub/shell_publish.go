@@ -228,7 +228,7 @@ var signScratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // compose makes, signs and encodes a message of ours.
 func (ps *PubSub) compose(t *topicState, data []byte, o *PublishOptions) (*Message, error) {
-	m := &Message{ReceivedFrom: ps.self, Local: true, ValidatorData: o.data}
+	m := &Message{ReceivedFrom: ps.self, Local: o.local, ValidatorData: o.data}
 	if data == nil {
 		data = []byte{}
 	}

@@ -90,8 +90,12 @@ func WithTopicSignaturePolicy(p MessageSignaturePolicy) TopicOpt {
 		}
 		t.st.policy = p
 		t.st.noAuthor = p == StrictNoSign
-		if t.st.noAuthor && t.st.idFn == nil {
+		switch {
+		case t.st.idFn != nil:
+		case t.st.noAuthor:
 			t.st.idFn = MessageIDSHA256
+		case !p.mustVerify():
+			t.st.idFn = messageIDUnsigned
 		}
 		return nil
 	}
