@@ -157,7 +157,8 @@ type Config struct {
 	// 0 means DefaultLaneItems and DefaultLaneBytes.
 	QueueItems, QueueBytes int
 	// Backpressure makes Publish wait for room at its recipients, rather
-	// than refuse a message that none of them has room for.
+	// than refuse a message that none of them has room for. One that takes
+	// nothing for five seconds is not waited for until it does again.
 	Backpressure bool
 	// BulkSize and BulkWrites pace large messages; 0 means DefaultBulkSize
 	// and DefaultBulkWrites.

@@ -124,7 +124,7 @@ func WithSecretKeyAndPeerId(key crypto.PrivKey, pid peer.ID) PubOpt { //nolint:r
 // payload is not copied. It returns an error if a validator of ours refuses
 // the message, if it is too large, if it was published before, and
 // ErrQueueFull if none of its recipients had room for it; with
-// Config.Backpressure it waits for room until the context is done instead.
+// Config.Backpressure it waits for room instead, until the context is done.
 func (t *Topic) Publish(ctx context.Context, data []byte, opts ...PubOpt) error {
 	_, err := t.PublishResult(ctx, data, opts...)
 	return err
@@ -343,6 +343,11 @@ func (ps *PubSub) recipients(t *topicState) ([]*Peer, error) {
 	return nil, nil
 }
 
+// publishPatience is how long a Publish with Config.Backpressure waits for one
+// recipient that takes nothing: longer than any that still reads needs for a
+// batch, and shorter than the time after which its stream is reset.
+const publishPatience = 5 * time.Second
+
 // sendOwn queues a message of ours for its recipients.
 func (ps *PubSub) sendOwn(ctx context.Context, t *topicState, m *Message, o *PublishOptions, res *PublishResult) error {
 	to, err := ps.recipients(t)
@@ -354,7 +359,7 @@ func (ps *PubSub) sendOwn(ctx context.Context, t *topicState, m *Message, o *Pub
 	for _, p := range to {
 		var err error
 		if ps.cfg.Backpressure {
-			err = p.enqueueWait(ctx, m, ln)
+			err = p.enqueueWait(ctx, m, ln, publishPatience)
 		} else {
 			err = p.enqueue(m, ln)
 		}
