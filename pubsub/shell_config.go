@@ -79,6 +79,9 @@ const (
 type Config struct {
 	// FloodSub runs floodsub: every message goes to every peer in its topic.
 	FloodSub bool
+	// RandomPeers, if above zero, makes floodsub send a message to so many of
+	// the topic's peers that do not speak FloodSubID, drawn at random.
+	RandomPeers int
 
 	// Params are gossipsub's parameters. If nil, DefaultGossipSubParams.
 	Params *GossipSubParams
@@ -317,6 +320,9 @@ func (c *Config) validate() error {
 	}
 	if c.MaxMessageSize < 0 || c.QueueItems < 0 || c.QueueBytes < 0 || c.SeenIDs < 0 || c.SeenTTL < 0 {
 		errs = append(errs, errors.New("a negative limit"))
+	}
+	if c.RandomPeers < 0 || c.RandomPeers > 0 && !c.FloodSub {
+		errs = append(errs, errors.New("random peers without floodsub"))
 	}
 	if len(c.Protocols) == 0 {
 		errs = append(errs, errors.New("no protocols"))

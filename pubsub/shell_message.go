@@ -206,7 +206,7 @@ func (ps *PubSub) accept(now time.Time, p *Peer, t *topicState, m *Message) {
 	}
 	t.deliver(ps, m)
 	if tg := t.targets.Load(); tg != nil {
-		ps.forward(tg.relay, m, p)
+		ps.forward(ps.draw(tg, p, m.GetFrom()), m, p)
 	}
 }
 

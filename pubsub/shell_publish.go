@@ -209,7 +209,7 @@ type routerView struct{ ps *PubSub }
 // EnoughPeers implements PubSubRouter.
 func (v routerView) EnoughPeers(topic string, suggested int) bool {
 	if suggested <= 0 {
-		suggested = v.ps.cfg.Params.Dlo
+		suggested = max(v.ps.cfg.Params.Dlo, v.ps.cfg.RandomPeers)
 	}
 	enough := false
 	_ = v.ps.do(func(now time.Time) {
@@ -337,10 +337,14 @@ func (ps *PubSub) recipients(t *topicState) ([]*Peer, error) {
 			return nil, err
 		}
 	}
-	if tg := t.targets.Load(); tg != nil {
-		return tg.publish, nil
+	tg := t.targets.Load()
+	switch {
+	case tg == nil:
+		return nil, nil
+	case ps.cfg.RandomPeers > 0:
+		return ps.draw(tg, nil, ps.self), nil
 	}
-	return nil, nil
+	return tg.publish, nil
 }
 
 // publishPatience is how long a Publish with Config.Backpressure waits for one

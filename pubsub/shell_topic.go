@@ -42,6 +42,7 @@ type topicState struct {
 // targets are the peers that messages of a topic go to.
 type targets struct {
 	relay    []*Peer // messages of others
+	flood    int     // of relay, those that get every message of randomsub
 	publish  []*Peer // our own
 	dontWant []*Peer // mesh peers that know IDONTWANT
 }
