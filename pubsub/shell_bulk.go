@@ -15,7 +15,7 @@ const (
 	// own path, not by our uplink, and the turn is given to the next. On the
 	// simulated WAN a longer lease spares duplicates and delays the last
 	// deliveries (docs/spec/pubsub.md, "Measured").
-	bulkLease = 25 * time.Millisecond
+	bulkLease = 30 * time.Millisecond
 	// bulkFrozen is the time for a piece after which a writer does without
 	// turns: its peer does not read, and must not cost the others theirs.
 	bulkFrozen = time.Second
