@@ -160,10 +160,9 @@ type mesh struct {
 	direct   map[peer.ID]struct{}
 	tick     uint64
 
-	// requested holds the ids asked for in this and the last period of
-	// IWantFollowupTime, so that one message is not pulled from many.
+	// requested holds the ids asked for in this heartbeat and requestedBefore
+	// those of the last, so that one message is not pulled from many.
 	requested, requestedBefore map[string]struct{}
-	requestedSince             time.Time
 
 	out   []action
 	dirty []*meshTopic // topics whose target lists changed

@@ -18,7 +18,7 @@ func (m *mesh) heartbeat(now time.Time) {
 	if m.tick%backoffGCTicks == 0 {
 		m.backoffs.gc(now, backoffSlack*m.c.params.HeartbeatInterval)
 	}
-	m.ageRequests(now)
+	m.ageRequests()
 	for _, p := range m.peers {
 		p.beat()
 	}
@@ -42,11 +42,10 @@ func (p *meshPeer) beat() {
 	p.pruned = nil
 }
 
-func (m *mesh) ageRequests(now time.Time) {
-	if now.Sub(m.requestedSince) < m.c.params.IWantFollowupTime {
-		return
-	}
-	m.requestedSince = now
+// ageRequests lets ids be asked for again in the heartbeat after the next.
+// Longer would let a peer that announces first and never sends keep a message
+// from us: the others announce it for HistoryGossip heartbeats only.
+func (m *mesh) ageRequests() {
 	m.requested, m.requestedBefore = m.requestedBefore, m.requested
 	clear(m.requested)
 }
@@ -104,7 +103,7 @@ func (m *mesh) keepMesh(now time.Time, t *meshTopic) {
 	if t.mesh.len() < c.Dlo {
 		m.fill(now, t, c.D)
 	}
-	if t.mesh.len() > c.Dhi {
+	if t.mesh.len() >= c.Dhi {
 		m.shrink(now, t)
 	}
 	if t.mesh.len() >= c.Dlo {

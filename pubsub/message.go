@@ -20,7 +20,8 @@ type Message struct {
 	ReceivedFrom peer.ID
 	// ValidatorData is handed from validators to subscribers.
 	ValidatorData any
-	// Local says that it was published here.
+	// Local says that it was published here, for here only
+	// ([WithLocalPublication]); other messages of ours have our id as ReceivedFrom.
 	Local bool
 
 	value pb.Message // what Message points to

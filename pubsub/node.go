@@ -42,7 +42,8 @@ type PubSub struct {
 	closeMu sync.Mutex // guards closed and entering wg from outside
 	closed  bool
 
-	ops chan op // to the owner goroutine
+	ops       chan op       // to the owner goroutine
+	ownerGone chan struct{} // closed when it has ended
 
 	// Owned by the goroutine that runs loop; nothing else touches them.
 	mesh       *mesh
@@ -105,7 +106,7 @@ type op struct {
 func New(h host.Host, cfg Config) (*PubSub, error) {
 	custom, blacklist := cfg.MessageID, cfg.Blacklist != nil
 	cfg = cfg.withDefaults()
-	if custom == nil && (cfg.NoAuthor || cfg.UnsignedAuthors) {
+	if custom == nil && (cfg.NoAuthor || cfg.UnsignedAuthors || !cfg.Signatures.mustVerify()) {
 		custom = cfg.MessageID
 	}
 	if err := cfg.validate(); err != nil {
@@ -117,6 +118,7 @@ func New(h host.Host, cfg Config) (*PubSub, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		ops:        make(chan op, opQueue),
+		ownerGone:  make(chan struct{}),
 		peers:      make(map[peer.ID]*Peer),
 		observers:  cfg.Observers,
 		cache:      newMessageCache(cfg.Params.HistoryGossip, cfg.Params.HistoryLength, cfg.CacheBytes),
@@ -347,10 +349,12 @@ func (ps *PubSub) doWith(done chan struct{}, f func(now time.Time)) error {
 	case <-ps.ctx.Done():
 		return ErrClosed
 	}
+	// The end of the context is not enough: the owner may be running f still,
+	// which reads from a frame that the caller is about to give back.
 	select {
 	case <-done:
 		return nil
-	case <-ps.ctx.Done():
+	case <-ps.ownerGone:
 		return ErrClosed
 	}
 }
@@ -367,6 +371,7 @@ func (ps *PubSub) post(f func(now time.Time)) {
 // the heartbeat. Everyone else sends it functions to run. It never waits for
 // a stream, a validator or a subscriber.
 func (ps *PubSub) loop() {
+	defer close(ps.ownerGone)
 	interval := ps.cfg.Params.HeartbeatInterval
 	beat := time.NewTimer(ps.cfg.Params.HeartbeatInitialDelay)
 	defer beat.Stop()

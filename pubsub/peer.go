@@ -79,6 +79,7 @@ type Peer struct {
 	wake   chan struct{} // there is something to send
 	ended  chan struct{} // closed when run returns
 	retry  chan struct{} // it is worth trying to open again
+	fresh  chan struct{} // there is a new connection
 
 	mu        sync.Mutex // guards what follows, never held across I/O or a call
 	out       *outbox
@@ -86,6 +87,7 @@ type Peer struct {
 	proto     protocol.ID
 	ready     chan struct{} // closed while the outbound stream is open
 	room      chan struct{} // closed when a queue has room again; nil if nobody waits
+	stalled   bool          // Publish gave up on it, and the writer has taken nothing since
 	inbound   map[*inbound]struct{}
 	lastOpen  chan struct{} // done channel of the inbound stream opened last
 	drops     []item        // dropped with tracers present, to be reported
@@ -123,6 +125,7 @@ func newPeer(ps *PubSub, id peer.ID) *Peer {
 		wake:    make(chan struct{}, 1),
 		ended:   make(chan struct{}),
 		retry:   make(chan struct{}, 1),
+		fresh:   make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		out:     newOutbox(ps.cfg.laneLimits()),
 		inbound: make(map[*inbound]struct{}),

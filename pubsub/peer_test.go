@@ -368,7 +368,7 @@ func TestValidatorsDecide(t *testing.T) {
 }
 
 func TestValidatorsOfOurOwn(t *testing.T) {
-	ps, _ := newPubSub(t, pubsub.WithDefaultValidator(func(_ context.Context, _ peer.ID, m *pubsub.Message) bool { return string(m.Data) != "bad" }))
+	ps, h := newPubSub(t, pubsub.WithDefaultValidator(func(_ context.Context, _ peer.ID, m *pubsub.Message) bool { return string(m.Data) != "bad" }))
 	tp, sub := subscribe(t, ps, "t")
 	err := tp.Publish(t.Context(), []byte("bad"))
 	if e, ok := errors.AsType[pubsub.ValidationError](err); !ok || e.Reason != pubsub.RejectValidationFailed {
@@ -377,7 +377,7 @@ func TestValidatorsOfOurOwn(t *testing.T) {
 	if err := tp.Publish(t.Context(), []byte("good")); err != nil {
 		t.Fatal(err)
 	}
-	if m := next(t, sub); string(m.Data) != "good" || !m.Local {
+	if m := next(t, sub); string(m.Data) != "good" || m.Local || m.ReceivedFrom != h.ID() {
 		t.Errorf("got %q", m.Data)
 	}
 }

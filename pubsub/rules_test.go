@@ -115,3 +115,60 @@ func withScores() pubsub.Option {
 		}},
 	}, &pubsub.PeerScoreThresholds{GossipThreshold: -100, PublishThreshold: -200, GraylistThreshold: -300})
 }
+
+// Randomsub sends each message to as many peers as it was told, others each
+// time, and to all that speak floodsub only.
+func TestRandomSub(t *testing.T) {
+	h := newHost(t)
+	ps, err := pubsub.NewRandomSub(t.Context(), h, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ps.Close() })
+	tp, sub := subscribe(t, ps, "news")
+	var random []*stranger
+	for range pubsub.RandomSubD + 4 {
+		random = append(random, newStranger(t, h, pubsub.RandomSubID))
+	}
+	flood := newStranger(t, h, pubsub.FloodSubID)
+	for _, x := range append(random, flood) {
+		x.subscribe("news")
+		within(t, 5*time.Second, "our stream", x.look(func() bool { return x.topics["news"] }))
+	}
+	within(t, 5*time.Second, "all subscribed", func() bool { return len(tp.ListPeers()) == len(random)+1 })
+	const messages = 20
+	total := func() (n, had int) {
+		for _, x := range random {
+			x.mu.Lock()
+			for _, c := range x.messages {
+				n += c
+			}
+			if len(x.messages) > 0 {
+				had++
+			}
+			x.mu.Unlock()
+		}
+		return n, had
+	}
+	for i := range messages {
+		if err := tp.Publish(t.Context(), []byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+		next(t, sub)
+	}
+	want := messages * pubsub.RandomSubD
+	within(t, 5*time.Second, "sent to as many as wanted", func() bool { n, _ := total(); return n == want })
+	within(t, 5*time.Second, "all sent to the floodsub peer", flood.look(func() bool { return len(flood.messages) == messages }))
+	if _, had := total(); had != len(random) {
+		t.Errorf("%d of %d peers had a message of %d", had, len(random), messages)
+	}
+	// What one of them sends goes to as many of the others.
+	if err := random[0].say(publishing(random[0].sign("news", "relayed", 1))); err != nil {
+		t.Fatal(err)
+	}
+	next(t, sub)
+	within(t, 5*time.Second, "relayed", func() bool { n, _ := total(); return n == want+pubsub.RandomSubD })
+	if random[0].look(func() bool { return random[0].messages["relayed"] > 0 })() {
+		t.Error("it went back to its author")
+	}
+}

@@ -92,6 +92,9 @@ func (ps *PubSub) retarget(now time.Time, t *meshTopic) {
 			}
 		}
 	}
+	if ps.cfg.RandomPeers > 0 {
+		tg.flood = floodFirst(tg.relay)
+	}
 	ts.targets.Store(tg)
 	ts.peers.Store(new(ps.idsOf(t)))
 }

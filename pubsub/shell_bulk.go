@@ -14,9 +14,8 @@ const (
 	// piece of 64 KiB takes 10 ms; whoever takes much longer is held up by its
 	// own path, not by our uplink, and the turn is given to the next. On the
 	// simulated WAN a longer lease spares duplicates and delays the last
-	// deliveries: 30 ms 4.74 a delivery and p99 331 ms, 35 ms 4.68 and 349,
-	// 40 ms 4.64 and 359, 50 ms 4.69 and 351; go-libp2p-pubsub 4.89 and 365.
-	bulkLease = 35 * time.Millisecond
+	// deliveries (docs/spec/pubsub.md, "Measured").
+	bulkLease = 30 * time.Millisecond
 	// bulkFrozen is the time for a piece after which a writer does without
 	// turns: its peer does not read, and must not cost the others theirs.
 	bulkFrozen = time.Second

@@ -79,6 +79,9 @@ const (
 type Config struct {
 	// FloodSub runs floodsub: every message goes to every peer in its topic.
 	FloodSub bool
+	// RandomPeers, if above zero, makes floodsub send a message to so many of
+	// the topic's peers that do not speak FloodSubID, drawn at random.
+	RandomPeers int
 
 	// Params are gossipsub's parameters. If nil, DefaultGossipSubParams.
 	Params *GossipSubParams
@@ -125,8 +128,8 @@ type Config struct {
 	Author  peer.ID
 	SignKey crypto.PrivKey
 
-	// MessageID makes the id of a message. If nil, MessageIDGo, or
-	// MessageIDSHA256 where messages have no author.
+	// MessageID makes the id of a message. If nil, MessageIDGo, and
+	// MessageIDSHA256 for messages without an author, where there may be such.
 	MessageID MsgIdFunction
 
 	// MaxMessageSize bounds an RPC in bytes, both ways; the longest message
@@ -157,7 +160,8 @@ type Config struct {
 	// 0 means DefaultLaneItems and DefaultLaneBytes.
 	QueueItems, QueueBytes int
 	// Backpressure makes Publish wait for room at its recipients, rather
-	// than refuse a message that none of them has room for.
+	// than refuse a message that none of them has room for. One that takes
+	// nothing for five seconds is not waited for until it does again.
 	Backpressure bool
 	// BulkSize and BulkWrites pace large messages; 0 means DefaultBulkSize
 	// and DefaultBulkWrites.
@@ -228,10 +232,10 @@ func (c Config) withDefaults() Config {
 	if c.MessageID == nil {
 		c.MessageID = MessageIDGo
 		switch {
-		case c.UnsignedAuthors:
-			c.MessageID = messageIDUnsigned
-		case c.NoAuthor:
+		case c.NoAuthor && c.Signatures.mustVerify():
 			c.MessageID = MessageIDSHA256
+		case c.UnsignedAuthors, !c.Signatures.mustVerify():
+			c.MessageID = messageIDUnsigned
 		}
 	}
 	if c.Protocols == nil {
@@ -316,6 +320,9 @@ func (c *Config) validate() error {
 	}
 	if c.MaxMessageSize < 0 || c.QueueItems < 0 || c.QueueBytes < 0 || c.SeenIDs < 0 || c.SeenTTL < 0 {
 		errs = append(errs, errors.New("a negative limit"))
+	}
+	if c.RandomPeers < 0 || c.RandomPeers > 0 && !c.FloodSub {
+		errs = append(errs, errors.New("random peers without floodsub"))
 	}
 	if len(c.Protocols) == 0 {
 		errs = append(errs, errors.New("no protocols"))

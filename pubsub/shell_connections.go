@@ -49,9 +49,14 @@ func (ps *PubSub) usable(id peer.ID) bool {
 
 func (ps *PubSub) connected(id peer.ID) {
 	ps.post(func(time.Time) {
-		if ps.usable(id) {
-			ps.addPeer(id)
+		if !ps.usable(id) {
+			return
 		}
+		if p := ps.peers[id]; p != nil {
+			signal(p.fresh) // what failed on the other connections may not on this one
+			return
+		}
+		ps.addPeer(id)
 	})
 }
 

@@ -57,11 +57,24 @@ func (ps *PubSub) forged(w *wire.Message) bool {
 func (ps *PubSub) identifyView(rd *reader, w *wire.Message, t *topicState) (id string, k seenKey, ok bool) {
 	if t.idFn == nil {
 		rd.scratch = append(append(rd.scratch[:0], w.From...), w.Seqno...)
-		return "", ps.seen.hash.keyBytes(rd.scratch), true
+		n := len(rd.scratch)
+		return "", ps.seen.hash.keyBytes(rd.scratch), n > 0 && n <= ps.cfg.Limits.MessageID
 	}
 	rd.msg = pb.Message{From: w.From, Data: w.Data, Seqno: w.Seqno, Topic: &t.name, Signature: w.Signature, Key: w.Key}
-	id = t.idFn(&rd.msg)
+	id = ps.callIDFn(t.idFn, &rd.msg)
 	return id, ps.seen.hash.key(id), id != "" && len(id) <= ps.cfg.Limits.MessageID
+}
+
+// callIDFn makes an id with a function of the user's on what a stranger sent.
+// A panic in it is contained: the message has no id then, and is dropped.
+func (ps *PubSub) callIDFn(fn MsgIdFunction, m *pb.Message) (id string) {
+	defer func() {
+		if e := recover(); e != nil {
+			ps.log.Error("a message-id function panicked", "topic", m.GetTopic(), "panic", e)
+			id = ""
+		}
+	}()
+	return fn(m)
 }
 
 func (ps *PubSub) idString(rd *reader, w *wire.Message, t *topicState, id string) string {
@@ -193,7 +206,7 @@ func (ps *PubSub) accept(now time.Time, p *Peer, t *topicState, m *Message) {
 	}
 	t.deliver(ps, m)
 	if tg := t.targets.Load(); tg != nil {
-		ps.forward(tg.relay, m, p)
+		ps.forward(ps.draw(tg, p, m.GetFrom()), m, p)
 	}
 }
 

@@ -124,7 +124,7 @@ func WithSecretKeyAndPeerId(key crypto.PrivKey, pid peer.ID) PubOpt { //nolint:r
 // payload is not copied. It returns an error if a validator of ours refuses
 // the message, if it is too large, if it was published before, and
 // ErrQueueFull if none of its recipients had room for it; with
-// Config.Backpressure it waits for room until the context is done instead.
+// Config.Backpressure it waits for room instead, until the context is done.
 func (t *Topic) Publish(ctx context.Context, data []byte, opts ...PubOpt) error {
 	_, err := t.PublishResult(ctx, data, opts...)
 	return err
@@ -209,7 +209,7 @@ type routerView struct{ ps *PubSub }
 // EnoughPeers implements PubSubRouter.
 func (v routerView) EnoughPeers(topic string, suggested int) bool {
 	if suggested <= 0 {
-		suggested = v.ps.cfg.Params.Dlo
+		suggested = max(v.ps.cfg.Params.Dlo, v.ps.cfg.RandomPeers)
 	}
 	enough := false
 	_ = v.ps.do(func(now time.Time) {
@@ -228,7 +228,7 @@ var signScratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // compose makes, signs and encodes a message of ours.
 func (ps *PubSub) compose(t *topicState, data []byte, o *PublishOptions) (*Message, error) {
-	m := &Message{ReceivedFrom: ps.self, Local: true, ValidatorData: o.data}
+	m := &Message{ReceivedFrom: ps.self, Local: o.local, ValidatorData: o.data}
 	if data == nil {
 		data = []byte{}
 	}
@@ -337,11 +337,20 @@ func (ps *PubSub) recipients(t *topicState) ([]*Peer, error) {
 			return nil, err
 		}
 	}
-	if tg := t.targets.Load(); tg != nil {
-		return tg.publish, nil
+	tg := t.targets.Load()
+	switch {
+	case tg == nil:
+		return nil, nil
+	case ps.cfg.RandomPeers > 0:
+		return ps.draw(tg, nil, ps.self), nil
 	}
-	return nil, nil
+	return tg.publish, nil
 }
+
+// publishPatience is how long a Publish with Config.Backpressure waits for one
+// recipient that takes nothing: longer than any that still reads needs for a
+// batch, and shorter than the time after which its stream is reset.
+const publishPatience = 5 * time.Second
 
 // sendOwn queues a message of ours for its recipients.
 func (ps *PubSub) sendOwn(ctx context.Context, t *topicState, m *Message, o *PublishOptions, res *PublishResult) error {
@@ -354,7 +363,7 @@ func (ps *PubSub) sendOwn(ctx context.Context, t *topicState, m *Message, o *Pub
 	for _, p := range to {
 		var err error
 		if ps.cfg.Backpressure {
-			err = p.enqueueWait(ctx, m, ln)
+			err = p.enqueueWait(ctx, m, ln, publishPatience)
 		} else {
 			err = p.enqueue(m, ln)
 		}

@@ -17,7 +17,7 @@ func (p *Peer) Send(rpc *RPC, ln Lane) error { return p.send(rpc, ln, p.enqueue)
 
 // SendWait is Send that waits for room until ctx is done.
 func (p *Peer) SendWait(ctx context.Context, rpc *RPC, ln Lane) error {
-	return p.send(rpc, ln, func(m *Message, ln Lane) error { return p.enqueueWait(ctx, m, ln) })
+	return p.send(rpc, ln, func(m *Message, ln Lane) error { return p.enqueueWait(ctx, m, ln, 0) })
 }
 
 func (p *Peer) send(rpc *RPC, ln Lane, enqueue func(*Message, Lane) error) error {
@@ -116,11 +116,13 @@ func (p *Peer) enqueue(m *Message, ln Lane) error {
 	return nil
 }
 
-// enqueueWait queues a message when there is room.
-func (p *Peer) enqueueWait(ctx context.Context, m *Message, ln Lane) error {
+// enqueueWait queues a message when there is room. If patience is above zero
+// it gives up on a peer that takes nothing for so long, and does not wait for
+// that one again until it does.
+func (p *Peer) enqueueWait(ctx context.Context, m *Message, ln Lane, patience time.Duration) error {
 	for {
 		p.mu.Lock()
-		if p.closing || p.out.room(m.enc.size(), ln) {
+		if p.closing || p.out.room(m.enc.size(), ln) || patience > 0 && p.stalled {
 			p.mu.Unlock()
 			return p.enqueue(m, ln)
 		}
@@ -129,13 +131,32 @@ func (p *Peer) enqueueWait(ctx context.Context, m *Message, ln Lane) error {
 		}
 		room := p.room
 		p.mu.Unlock()
-		select {
-		case <-room:
-		case <-p.done:
-			return ErrPeerGone
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ErrQueueFull, ctx.Err())
+		if err := p.awaitRoom(ctx, room, patience); err != nil {
+			return err
 		}
+	}
+}
+
+// awaitRoom waits until the writer has taken something, or was given up on.
+func (p *Peer) awaitRoom(ctx context.Context, room <-chan struct{}, patience time.Duration) error {
+	var late <-chan time.Time
+	if patience > 0 {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-room:
+		return nil
+	case <-late:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.stalled = p.room == room // or it took something just now
+		return nil
+	case <-p.done:
+		return ErrPeerGone
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrQueueFull, ctx.Err())
 	}
 }
 

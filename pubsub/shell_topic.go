@@ -42,6 +42,7 @@ type topicState struct {
 // targets are the peers that messages of a topic go to.
 type targets struct {
 	relay    []*Peer // messages of others
+	flood    int     // of relay, those that get every message of randomsub
 	publish  []*Peer // our own
 	dontWant []*Peer // mesh peers that know IDONTWANT
 }
@@ -90,8 +91,12 @@ func WithTopicSignaturePolicy(p MessageSignaturePolicy) TopicOpt {
 		}
 		t.st.policy = p
 		t.st.noAuthor = p == StrictNoSign
-		if t.st.noAuthor && t.st.idFn == nil {
+		switch {
+		case t.st.idFn != nil:
+		case t.st.noAuthor:
 			t.st.idFn = MessageIDSHA256
+		case !p.mustVerify():
+			t.st.idFn = messageIDUnsigned
 		}
 		return nil
 	}

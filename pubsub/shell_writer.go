@@ -26,6 +26,10 @@ const (
 func (p *Peer) run(ctx context.Context) {
 	attempts, since := 0, p.ps.now()
 	for ctx.Err() == nil && !p.draining.Load() {
+		select {
+		case <-p.fresh: // this attempt is on it
+		default:
+		}
 		s, err := p.ps.openStream(ctx, p.id, p.ps.cfg.Protocols...)
 		if err == nil {
 			err = p.serve(ctx, s)
@@ -38,12 +42,14 @@ func (p *Peer) run(ctx context.Context) {
 			attempts, since = 0, now
 		}
 		if unsupported(err) {
-			p.awaitRetry(ctx, 0)
+			p.awaitRetry(ctx)
 			continue
 		}
 		attempts++
 		if attempts >= reopenAttempts {
-			p.awaitRetry(ctx, reopenWindow)
+			if p.pause(ctx, reopenWindow) {
+				attempts = 0
+			}
 			continue
 		}
 		p.pause(ctx, reopenBackoff(attempts))
@@ -59,22 +65,22 @@ func unsupported(err error) bool {
 	return ok
 }
 
-func (p *Peer) pause(ctx context.Context, d time.Duration) {
+// pause waits for d, or less if there is a new connection to the peer, and
+// reports whether there is.
+func (p *Peer) pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
+	case <-p.fresh:
+		return true
 	case <-t.C:
 	case <-ctx.Done():
 	}
+	return false
 }
 
-// awaitRetry waits until the peer may speak our protocols after all, or for d
-// if that is not zero.
-func (p *Peer) awaitRetry(ctx context.Context, d time.Duration) {
-	if d > 0 {
-		p.pause(ctx, d)
-		return
-	}
+// awaitRetry waits until the peer may speak our protocols after all.
+func (p *Peer) awaitRetry(ctx context.Context) {
 	select {
 	case <-p.retry:
 	case <-ctx.Done():
@@ -237,6 +243,7 @@ func (p *Peer) takeBatch(b *batch, bulk bool) (onlyBulk, hasBulk bool) {
 	p.out.take(now, b, bulk)
 	onlyBulk, hasBulk = p.out.onlyBulk(), p.out.lanes[LaneBulk].len() > 0
 	p.waiting.Store(int64(p.waitingLocked()))
+	p.stalled = false
 	if p.room != nil {
 		close(p.room)
 		p.room = nil

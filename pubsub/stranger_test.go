@@ -28,14 +28,18 @@ type stranger struct {
 	messages map[string]int // by payload
 	iwant    []string
 	iwants   int // IWANT entries
+	ihave    []string
+	unwanted []string // of IDONTWANT
 	grafts   int
-	prunes   []uint64 // their back-offs
+	prunes   []uint64        // their back-offs
+	named    int             // peers named by PRUNEs
+	topics   map[string]bool // what the target said last of each
 }
 
 // newStranger connects to target and opens a stream of the protocol.
 func newStranger(t testing.TB, target host.Host, proto protocol.ID) *stranger {
 	t.Helper()
-	x := &stranger{t: t, h: newHost(t), messages: map[string]int{}}
+	x := &stranger{t: t, h: newHost(t), messages: map[string]int{}, topics: map[string]bool{}}
 	x.h.SetStreamHandler(proto, x.listen)
 	connect(t, x.h, target)
 	x.open(target, proto)
@@ -83,9 +87,23 @@ func (x *stranger) note(rpc *wire.RPC) {
 			x.iwant = append(x.iwant, string(id))
 		}
 	}
+	for _, s := range rpc.Subscriptions {
+		x.topics[string(s.Topic)] = s.Subscribe
+	}
+	for _, h := range rpc.IHave {
+		for _, id := range h.IDs {
+			x.ihave = append(x.ihave, string(id))
+		}
+	}
+	for _, w := range rpc.IDontWant {
+		for _, id := range w.IDs {
+			x.unwanted = append(x.unwanted, string(id))
+		}
+	}
 	x.grafts += len(rpc.Graft)
 	for i := range rpc.Prune {
 		x.prunes = append(x.prunes, rpc.Prune[i].Backoff)
+		x.named += len(rpc.Prune[i].Peers)
 	}
 }
 
