@@ -12,9 +12,11 @@ import (
 // have session keys or decryption is not successful, it must initiate a
 // handshake by responding with a WHOAREYOU packet."
 //
-// While a challenge is pending the same one is sent again. The specification
-// asks for a new one that names the later packet; the networks' programs do
-// it this way, so that a packet in between cannot void a handshake under way.
+// While a challenge is pending and young the same one is sent again. The
+// specification asks for a new one that names the later packet; the networks'
+// programs do it this way, so that a packet in between cannot void a handshake
+// under way. An older one was lost, or its packet is not waited for any more:
+// then the later packet has its own.
 func (c *core) challenge(now time.Time, at endpoint, nonce wire.Nonce, haveSession bool) {
 	record := c.table.record(at.id)
 	known := record != nil || haveSession
@@ -22,7 +24,7 @@ func (c *core) challenge(now time.Time, at endpoint, nonce wire.Nonce, haveSessi
 		return
 	}
 	ch := c.challenges.get(now, at)
-	if ch != nil {
+	if ch != nil && now.Sub(ch.sent) < c.challenges.life/2 {
 		ch.sends++
 	} else {
 		if record == nil {

@@ -1,7 +1,11 @@
 package discv5_test
 
 import (
+	"errors"
+	"net"
 	"net/netip"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,6 +128,68 @@ func TestOwnLinkDown(t *testing.T) {
 		found, err := victim.Lookup(t.Context(), w.nodes[1].ID())
 		if err != nil || len(found) == 0 || found[0].ID() != w.nodes[1].ID() {
 			t.Errorf("a minute after the link came back a lookup finds %d nodes (%v)", len(found), err)
+		}
+	})
+}
+
+// A brokenConn is a socket whose interface goes down and comes up again: until
+// then each call fails as the system's do.
+type brokenConn struct {
+	*simnet.UDPConn
+	down atomic.Bool
+}
+
+func (c *brokenConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
+	if c.down.Load() {
+		return 0, netip.AddrPort{}, &net.OpError{Op: "read", Net: "udp", Err: syscall.ECONNREFUSED}
+	}
+	return c.UDPConn.ReadFromUDPAddrPort(b)
+}
+
+func (c *brokenConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	if c.down.Load() {
+		return 0, &net.OpError{Op: "write", Net: "udp", Err: syscall.ENETUNREACH}
+	}
+	return c.UDPConn.WriteToUDPAddrPort(b, to)
+}
+
+// A socket that fails for a while ends nothing: requests time out, and go
+// again when it is back.
+func TestSocketFails(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		friend := w.join()
+		at := worldAddr(1)
+		conn, err := w.net.Host(at.Addr()).ListenUDP(at.Port())
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken := &brokenConn{UDPConn: conn}
+		n, err := discv5.Listen(discv5.Config{
+			Key: testKey(t, 1), Conns: []discv5.PacketConn{broken}, Advertise: []netip.AddrPort{at},
+			Bootnodes: []*enr.Record{friend.LocalRecord()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.nodes = append(w.nodes, n)
+		time.Sleep(time.Minute)
+		w.net.SetLink(func(_, to netip.Addr) simnet.Link { return simnet.Link{Latency: oneWay, Down: to == at.Addr()} })
+		broken.down.Store(true)
+		if _, err := n.Ping(t.Context(), friend.LocalRecord()); !errors.Is(err, discv5.ErrTimeout) {
+			t.Errorf("ping over a socket that fails: %v, want %v", err, discv5.ErrTimeout)
+		}
+		time.Sleep(10 * time.Minute)
+		w.net.SetLink(simnet.Delay(oneWay))
+		broken.down.Store(false)
+		for from, to := range map[*discv5.Node]*discv5.Node{n: friend, friend: n} {
+			if _, err := from.Ping(t.Context(), to.LocalRecord()); err != nil {
+				t.Errorf("ping over a socket that is back: %v", err)
+			}
+		}
+		if s := n.Stats(); s.PacketsUnsent == 0 {
+			t.Error("packets that the socket refused are not counted")
 		}
 	})
 }

@@ -100,6 +100,23 @@ func TestWhoareyouIsSentAgain(t *testing.T) {
 		p.deliver(p.addr, p.handshake(first, p.record.Bytes(), ping(1)))
 		p.wantMessages(wire.KindPong)
 
+		// When half its time is over, it was lost, or is not waited for any
+		// more: whoever asks again gets one for what it asks now.
+		late := r.newPeer(peerAddr)
+		b, _ = late.random()
+		late.deliver(late.addr, b)
+		_, first = late.wantWhoareyou()
+		time.Sleep(discv5.DefaultHandshakeTimeout / 2)
+		r.sent()
+		b, nonce := late.random()
+		late.deliver(late.addr, b)
+		got, second := late.wantWhoareyou()
+		if got.Nonce != nonce || second == first {
+			t.Errorf("WHOAREYOU for %x, want %x", got.Nonce, nonce)
+		}
+		late.deliver(late.addr, late.handshake(second, late.record.Bytes(), ping(1)))
+		late.wantMessages(wire.KindPong)
+
 		// "Node B must also store the A's record and the WHOAREYOU challenge
 		// for a short duration": after that it is another one.
 		q := r.newPeer(peerAddr)

@@ -62,10 +62,12 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// askServe sends a request of rdv/1 to a server.
+// askServe sends a request of rdv/1 to a server, whose URL ends without a
+// path or with a slash.
 func askServe(t *testing.T, url, method string, lines ...string) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	host, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
+	c, err := net.Dial("tcp", host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func askServe(t *testing.T, url, method string, lines ...string) net.Conn {
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	request := method + " /t HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: rdv/1\r\n" + strings.Join(append(lines, ""), "\r\n") + "\r\n"
+	request := method + " /" + path + "t HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: rdv/1\r\n" + strings.Join(append(lines, ""), "\r\n") + "\r\n"
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
