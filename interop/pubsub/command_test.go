@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/muster-p2p/muster/interop/pubsub/internal/peerproc"
-
 	"github.com/muster-p2p/muster/interop/internal/lines"
+	"github.com/muster-p2p/muster/interop/pubsub/internal/peerproc"
 )
 
 // musterCommand is the binary under test, or skips.

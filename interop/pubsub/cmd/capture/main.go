@@ -26,8 +26,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/muster-p2p/muster/interop/pubsub/internal/gohost"
 	"github.com/muster-p2p/muster/interop/internal/lines"
+	"github.com/muster-p2p/muster/interop/pubsub/internal/gohost"
 	"github.com/muster-p2p/muster/interop/pubsub/internal/peerproc"
 )
 
