@@ -1,7 +1,10 @@
 package rendezvous
 
 import (
+	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -18,8 +21,9 @@ type advertPoint struct {
 	next  time.Time
 	until time.Time // the end of the granted lifetime
 	fails int
-	busy  bool // done is still to come
-	gone  bool // no longer among the points
+	err   error // of the last registration
+	busy  bool  // done is still to come
+	gone  bool  // no longer among the points
 }
 
 // Waits after a failure: doubled from the first to the last, with jitter.
@@ -65,7 +69,7 @@ func (a *advert) done(now time.Time, id peer.ID, granted time.Duration, err erro
 	if p == nil {
 		return
 	}
-	p.busy = false
+	p.busy, p.err = false, err
 	if err != nil {
 		wait := min(firstRetry<<min(p.fails, 8), lastRetry)
 		// A point with little life left is asked again before it ends.
@@ -116,4 +120,14 @@ func (a *advert) until(now time.Time) (at time.Time) {
 		}
 	}
 	return at
+}
+
+// failures returns why points have not taken the registration, by their IDs.
+func (a *advert) failures() (errs []error) {
+	for _, id := range slices.Sorted(maps.Keys(a.points)) {
+		if err := a.points[id].err; err != nil {
+			errs = append(errs, fmt.Errorf("point %s: %w", id, err))
+		}
+	}
+	return errs
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/discovery"
@@ -51,16 +50,16 @@ func (d *Discovery) Advertise(ctx context.Context, ns string, opts ...discovery.
 	}
 	both, cancel := d.bound(ctx)
 	defer cancel()
-	results := d.refresh(both, a)
+	d.refresh(both, a)
 	select {
 	case a.wake <- struct{}{}:
 	default:
 	}
-	return d.outcome(a, results)
+	return d.outcome(a)
 }
 
-// outcome says how an advertiser stands after a turn.
-func (d *Discovery) outcome(a *advertiser, results []Result) (time.Duration, error) {
+// outcome says how an advertiser stands after a turn, whoever's that was.
+func (d *Discovery) outcome(a *advertiser) (time.Duration, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
@@ -70,10 +69,7 @@ func (d *Discovery) outcome(a *advertiser, results []Result) (time.Duration, err
 	if len(a.plan.points) == 0 {
 		return firstRetry, ErrNoPoints
 	}
-	var errs []error
-	for _, r := range results {
-		errs = append(errs, fmt.Errorf("point %s: %w", r.Point, r.Err))
-	}
+	errs := a.plan.failures()
 	if len(errs) == 0 {
 		errs = append(errs, errors.New("rendezvous: no point has taken the registration yet"))
 	}
@@ -201,12 +197,12 @@ func (d *Discovery) addressEvents() (<-chan any, func()) {
 }
 
 // refresh registers wherever it is time to.
-func (d *Discovery) refresh(ctx context.Context, a *advertiser) []Result {
+func (d *Discovery) refresh(ctx context.Context, a *advertiser) {
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()
 	case <-ctx.Done():
-		return nil
+		return
 	}
 	points := d.points()
 	if d.cfg.Point != nil {
@@ -220,7 +216,7 @@ func (d *Discovery) refresh(ctx context.Context, a *advertiser) []Result {
 	}
 	d.mu.Unlock()
 	if len(due) == 0 {
-		return nil
+		return
 	}
 	results := d.registerAt(ctx, due, a.ns, a.ttl)
 	d.mu.Lock()
@@ -232,5 +228,4 @@ func (d *Discovery) refresh(ctx context.Context, a *advertiser) []Result {
 			d.cfg.Logger.Debug("register", "point", r.Point, "err", r.Err)
 		}
 	}
-	return results
 }
