@@ -5,7 +5,7 @@
 # Raw results go to bench/results/natlab-link*.json, the table to natlab-link.md.
 #
 #   RUNS=3      runs per topology
-#   PART=all    table, faults, moves or all
+#   PART=all    table, faults, moves, names or all
 #   ONLY=       these topologies only
 #   MUSTER=     this binary, in place of one that is built
 #
@@ -39,6 +39,12 @@ up() { # up SCENARIO: the topology, and a server in it
   server
 }
 
+# BBR, some machines' default, all but stops for 200 ms and a round trip every ten seconds
+# to look for a shorter one, in any connection of TCP. That would be taken for a stall.
+steady() {
+  local ns; for ns in a b srv; do ip netns exec "$NL-$ns" sh -c 'cd /proc/sys/net/ipv4; ! grep -q bbr tcp_congestion_control || echo reno >tcp_congestion_control'; done
+}
+
 table() {
   local json=$out/natlab-link.json; : >"$json"
   for s in ${ONLY:-$(natlab/natlab.sh list | awk '{print $1}') proxy}; do
@@ -54,7 +60,7 @@ table() {
 
 faults() {
   local json=$out/natlab-link-faults.json; : >"$json"
-  DELAY=25 up easy-easy
+  DELAY=25 up easy-easy; steady
   probe "100 MB across the switch" -runs 1 -bytes 100000000 >>"$json"
   # Whatever is not from or to the server dies on the way, unheard.
   probe "direct path cut" -runs 1 -bytes 60000000 -after 20000000 \
@@ -66,6 +72,23 @@ faults() {
   natlab/natlab.sh down
 }
 
+# By name, through a point: 'muster serve' in place of the rdv server. first is from
+# the start of the caller's process, dial_ms what it says itself.
+names() {
+  local json=$out/natlab-link-names.json s; : >"$json"
+  "$muster" key new "$tmp/nas.key" >/dev/null
+  for s in ${ONLY:-lan public-public easy-easy hard-hard egress}; do
+    DELAY=25 EGRESS="8080, 4001" natlab/natlab.sh up "$s" >"$tmp/up"
+    rm -rf "$tmp/point"; ip netns exec "$NL-srv" "$muster" serve --data-dir "$tmp/point" --relay-access open --i-know-this-is-an-open-relay \
+      --discv5-listen "" >"$tmp/point.log" 2>&1 & echo $! >>"/tmp/natlab-$NL/pids"
+    for _ in $(seq 100); do grep -q "is ready" "$tmp/point.log" && break; sleep 0.1; done
+    local at; at=/ip4/20.0.0.10/tcp/4001/p2p/$(sed -n 's/^point \([^ ]*\) is ready.*/\1/p' "$tmp/point.log")
+    natlab/tools/bin/linkprobe -scenario "$s" -runs "$RUNS" -ready 3 -call-ns "$NL-a" -listen-ns "$NL-b" -srv-ns "$NL-srv" \
+      -listen "$muster listen --json --point $at --ns lab --name nas --key $tmp/nas.key" -call "$muster call --json --point $at lab/nas" >>"$json" || true
+    natlab/natlab.sh down
+  done
+}
+
 # Networks that change in mid-transfer. Each command ends when the network is
 # there again; back_ms is from then on, and has to be at most 5000.
 moves() {
@@ -73,7 +96,7 @@ moves() {
   local ra="ip netns exec $NL-ra" a="ip netns exec $NL-a" b="ip netns exec $NL-b"
   move() { # move NAME COMMAND
     [ -z "$ONLY" ] || [[ $1 == *$ONLY* ]] || return 0
-    DELAY=25 up easy-easy
+    DELAY=25 up easy-easy; steady
     probe "$1" -runs "$RUNS" -bytes 60000000 -after 20000000 -do "$2" >>"$json" || true
     natlab/natlab.sh down
   }
@@ -92,6 +115,7 @@ case $PART in
   table) table;;
   faults) faults;;
   moves) moves;;
-  all) table; faults; moves;;
-  *) echo "PART is table, faults, moves or all" >&2; exit 2;;
+  names) names;;
+  all) table; faults; moves; names;;
+  *) echo "PART is table, faults, moves, names or all" >&2; exit 2;;
 esac

@@ -7,6 +7,9 @@
 // is direct, how long nothing came at worst (the stall), and by the byte counter
 // of the server's interface over which path it all goes in the end.
 //
+// With -ready N it waits for that many of the listener's events "registered" and
+// "reachable" in place of a ticket: CALL names it.
+//
 // With -bytes it sends that many bytes instead, compares their SHA-256, and runs
 // -do once -after bytes have arrived: to cut a cable, or to restart the server.
 // How long nothing came after -do was done, back_ms tells: when it ends with the
@@ -41,10 +44,13 @@ type result struct {
 	Run      int     `json:"run"`
 	OK       bool    `json:"ok"`
 	Err      string  `json:"err,omitempty"`
-	Path     string  `json:"path,omitempty"`      // in the end, by the byte counter
-	PingMS   float64 `json:"ping_ms"`             // start of the caller to its first byte at the listener
-	DirectMS float64 `json:"direct_ms,omitempty"` // to the direct path, as the caller says
-	StallMS  float64 `json:"stall_ms"`            // the longest time without a byte
+	Path     string  `json:"path,omitempty"`        // in the end, by the byte counter
+	PingMS   float64 `json:"ping_ms"`               // start of the caller to its first byte at the listener
+	DialMS   float64 `json:"dial_ms,omitempty"`     // to the first path, as the caller says
+	DirectMS float64 `json:"direct_ms,omitempty"`   // to the direct path, as the caller says
+	StallMS  float64 `json:"stall_ms"`              // the longest time without a byte
+	StallAt  float64 `json:"stall_at_ms,omitempty"` // when that ended, after the start of the caller
+	Lost     int64   `json:"lost,omitempty"`        // segments that the kernels sent again meanwhile: a pause of 300 ms may be one
 	Bytes    int     `json:"bytes,omitempty"`
 	Seconds  float64 `json:"seconds,omitempty"`
 	Hash     bool    `json:"hash_equal,omitempty"`
@@ -60,6 +66,7 @@ var (
 	listen   = flag.String("listen", "", "shell command of the listener")
 	call     = flag.String("call", "", "shell command of the caller; {ticket} is replaced")
 	srvNS    = flag.String("srv-ns", "", "namespace whose eth0 is watched")
+	ready    = flag.Int("ready", 0, "events of the listener to wait for; 0: a ticket")
 	lead     = flag.Duration("lead", 500*time.Millisecond, "the listener is started this much earlier")
 	settle   = flag.Duration("settle", 4*time.Second, "how long lines are sent")
 	timeout  = flag.Duration("timeout", 20*time.Second, "for the first byte")
@@ -81,6 +88,9 @@ type proc struct {
 	log    bytes.Buffer
 	ticket chan string
 	paths  []pathEvent
+
+	standing int     // events of being registered and reachable
+	dial     float64 // of the caller, in milliseconds
 }
 
 type pathEvent struct {
@@ -113,14 +123,23 @@ func start(ns, command string) (*proc, error) {
 func (p *proc) read(r io.Reader) {
 	for s := bufio.NewScanner(r); s.Scan(); {
 		var ev pathEvent
+		err := json.Unmarshal(s.Bytes(), &ev)
 		p.mu.Lock()
-		if json.Unmarshal(s.Bytes(), &ev) != nil || ev.Event == "" {
+		switch ev.Event {
+		case "registered", "reachable":
+			if p.standing++; p.standing == *ready {
+				p.ticket <- ""
+			}
+		case "connected":
+			p.dial = ev.MS
+		}
+		if err != nil || ev.Event == "" {
 			p.log.Write(append(s.Bytes(), '\n'))
 		} else if ev.Path != "" {
 			p.paths = append(p.paths, ev)
 		}
 		p.mu.Unlock()
-		if ev.Ticket != "" {
+		if ev.Ticket != "" && *ready == 0 {
 			p.ticket <- ev.Ticket
 		}
 	}
@@ -238,6 +257,30 @@ func rxBytes() int64 {
 	return -1
 }
 
+// resent is how many segments of TCP the caller, the listener and the server have
+// sent again.
+func resent() (sum int64) {
+	for _, ns := range []string{*callNS, *listenNS, *srvNS} {
+		b, _ := exec.Command("ip", "netns", "exec", ns, "cat", "/proc/net/snmp").Output()
+		var names []string
+		for l := range strings.Lines(string(b)) {
+			f := strings.Fields(l)
+			if f[0] != "Tcp:" {
+				continue
+			}
+			if names == nil {
+				names = f
+				continue
+			}
+			if i := slices.Index(names, "RetransSegs"); i > 0 && i < len(f) {
+				n, _ := strconv.ParseInt(f[i], 10, 64)
+				sum += n
+			}
+		}
+	}
+	return sum
+}
+
 // one makes a run.
 func one(i int) (r result) {
 	r = result{Scenario: *scenario, Run: i}
@@ -257,6 +300,8 @@ func one(i int) (r result) {
 	}
 	time.Sleep(*lead)
 	s := newSink(b.out)
+	before := resent()
+	defer func() { r.Lost = resent() - before }()
 	t0 := time.Now()
 	a, err := start(*callNS, strings.ReplaceAll(*call, "{ticket}", ticket))
 	if err != nil {
@@ -283,7 +328,7 @@ func one(i int) (r result) {
 		r.Err = err.Error() + "\ncall: " + log + "\nlisten: " + blog
 		return r
 	}
-	r.OK = true
+	r.OK, r.DialMS = true, a.dial
 	return r
 }
 
@@ -376,7 +421,7 @@ func transfer(r *result, a *proc, s *sink, t0 time.Time) error {
 		return err
 	}
 	r.Bytes, r.Seconds = s.n, s.last.Sub(s.first).Seconds()
-	r.StallMS = ms(s.gap)
+	r.StallMS, r.StallAt = ms(s.gap), ms(s.until.Sub(t0))
 	if *do != "" {
 		r.BackMS = ms(s.until.Sub(did))
 	}
@@ -399,7 +444,7 @@ func median(v []float64) float64 {
 func main() {
 	flag.Parse()
 	enc := json.NewEncoder(os.Stdout)
-	var first, direct, stall []float64
+	var first, dial, direct, stall []float64
 	paths := map[string]int{}
 	ok := 0
 	for i := range *runs {
@@ -411,18 +456,19 @@ func main() {
 		}
 		ok++
 		first = append(first, r.PingMS)
+		dial = append(dial, r.DialMS)
 		stall = append(stall, r.StallMS)
 		if r.DirectMS > 0 {
 			direct = append(direct, r.DirectMS)
 		}
 		paths[r.Path]++
 		if *size > 0 {
-			fmt.Fprintf(os.Stderr, "%-40s %d bytes in %.1f s, SHA-256 equal, longest pause %.0f ms, back after %.0f ms, paths%s\n",
-				*scenario, r.Bytes, r.Seconds, r.StallMS, r.BackMS, r.Events)
+			fmt.Fprintf(os.Stderr, "%-40s %d bytes in %.1f s, SHA-256 equal, longest pause %.0f ms until %.0f, back after %.0f ms, %d segments lost, paths%s\n",
+				*scenario, r.Bytes, r.Seconds, r.StallMS, r.StallAt, r.BackMS, r.Lost, r.Events)
 		}
 	}
 	if *size == 0 {
-		fmt.Fprintf(os.Stderr, "%-20s ok=%d/%d paths=%v first=%.0f direct=%.0f stall=%.0f (medians, ms)\n", *scenario, ok, *runs, paths, median(first), median(direct), median(stall))
+		fmt.Fprintf(os.Stderr, "%-20s ok=%d/%d paths=%v first=%.0f dial=%.0f direct=%.0f stall=%.0f (medians, ms)\n", *scenario, ok, *runs, paths, median(first), median(dial), median(direct), median(stall))
 	}
 	if ok < *runs {
 		os.Exit(1)
