@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/muster-p2p/muster/discv5"
@@ -49,9 +47,7 @@ a terminal. The exit code is 4 if not one node answered.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 			defer cancel()
 			c := crawlReport{e: e, start: time.Now(), self: n.ID()}
-			if isTerminal(e.stderr) {
-				c.bar = newCrawlBar(e.stderr)
-			}
+			c.meter = newMeter(e.stderr)
 			if err := c.run(ctx, n, seeds, discv5.CrawlConfig{Width: width, Limit: limit}); err != nil {
 				return err
 			}
@@ -75,7 +71,7 @@ type crawlReport struct {
 	e         *env
 	self      enr.ID
 	start     time.Time
-	bar       *progressbar.ProgressBar // nil where nobody watches
+	meter     *meter // nil where nobody watches
 	n, alive  int
 	distances [257]int // of the nodes that answered
 }
@@ -94,6 +90,7 @@ type crawlView struct {
 
 func (c *crawlReport) run(ctx context.Context, n *discv5.Node, seeds []*enr.Record, cfg discv5.CrawlConfig) error {
 	enc := json.NewEncoder(c.e.stdout)
+	screen := isTerminal(c.e.stdout)
 	for r := range n.Crawl(ctx, seeds, cfg) {
 		v := crawlView{ID: r.Record.ID(), ENR: r.Record.String(), Seq: r.Record.Seq(), Alive: r.Err == nil, Found: r.Found}
 		if r.Addr.IsValid() {
@@ -107,8 +104,8 @@ func (c *crawlReport) run(ctx context.Context, n *discv5.Node, seeds []*enr.Reco
 			c.alive++
 			c.distances[enr.LogDistance(c.self, v.ID)]++
 		}
-		if c.bar != nil {
-			_ = c.bar.Clear() // stdout may be the same terminal
+		if screen {
+			c.meter.clear() // they are the same
 		}
 		if err := enc.Encode(v); err != nil {
 			return err
@@ -118,31 +115,16 @@ func (c *crawlReport) run(ctx context.Context, n *discv5.Node, seeds []*enr.Reco
 	return nil
 }
 
-// newCrawlBar draws how many of the nodes met have been asked. Its end moves
-// away while the crawl finds more.
-func newCrawlBar(w io.Writer) *progressbar.ProgressBar {
-	return progressbar.NewOptions(1,
-		progressbar.OptionSetWriter(w),
-		progressbar.OptionShowCount(),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish(),
-	)
-}
-
-// progress moves the bar. Errors of a terminal stop nothing.
+// progress tells how many of the nodes met have been asked; there are more of
+// them while the crawl goes on.
 func (c *crawlReport) progress(met int) {
-	if c.bar == nil {
-		return
-	}
-	c.bar.ChangeMax(met + 1) // a bar that is full clears itself
-	c.bar.Describe(fmt.Sprintf("%d answered", c.alive))
-	_ = c.bar.Set(c.n)
+	c.meter.draw(time.Now(), func(int) string {
+		return fmt.Sprintf("asked %d of %d nodes, %d answered, %s", c.n, max(met, c.n), c.alive, shortTime(time.Since(c.start)))
+	})
 }
 
 func (c *crawlReport) finish(histogram bool) {
-	if c.bar != nil {
-		_ = c.bar.Finish() // clears the line
-	}
+	c.meter.clear()
 	fmt.Fprintf(c.e.stderr, "%d nodes, %d answered, %s\n", c.n, c.alive, time.Since(c.start).Round(time.Millisecond))
 	if histogram {
 		c.draw()

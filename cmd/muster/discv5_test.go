@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // startListen runs 'muster discv5 listen' until the test ends and returns the
@@ -138,7 +139,7 @@ func TestDiscv5Crawl(t *testing.T) {
 	}
 
 	var screen bytes.Buffer
-	c := crawlReport{e: &env{stderr: &screen}, bar: newCrawlBar(&screen)}
+	c := crawlReport{e: &env{stderr: &screen}, meter: &meter{w: &screen, columns: func() int { return usualColumns }}, start: time.Now()}
 	c.n, c.alive = 3, 2
 	c.progress(10)
 	c.finish(false)

@@ -135,29 +135,46 @@ func (c *caller) showTicket(e *env, ev events, what, verb string, m link.Meeting
 	}
 	ev.say(fmt.Sprintf("this is %s; %s with\n  muster %s %s", c.id, what, verb, text),
 		map[string]any{"event": "ticket", "peer": c.id.String(), "ticket": text})
-	if asQR && isTerminal(e.stderr) {
-		return showQR(e, text)
+	if asQR && !ev.json && isTerminal(e.stderr) {
+		return showQR(e, ev, text)
 	}
 	return nil
 }
 
-// showQR draws text as a QR code of half blocks, light on dark as terminals are
-// mostly; capitals make it smaller, and mean the same in a ticket.
-func showQR(e *env, text string) error {
+// showQR draws text as a QR code; capitals make it smaller, and mean the same in
+// a ticket.
+func showQR(e *env, ev events, text string) error {
 	code, err := qr.Encode(strings.ToUpper(text), qr.L)
 	if err != nil {
 		return fmt.Errorf("draw the QR code: %w", err)
 	}
-	const margin = 2
+	// ISO/IEC 18004 wants four light modules around it; readers do with two.
+	const margin, least = 4, 2
+	columns := columnsOf(e.stderr)
+	if code.Size+2*least > columns {
+		ev.say(fmt.Sprintf("the QR code is %d columns wide, and this terminal %d", code.Size+2*least, columns), nil)
+		return nil
+	}
+	_, err = fmt.Fprint(e.stderr, drawQR(code, min(margin, (columns-code.Size)/2), coloursOn(e.stderr)))
+	return err
+}
+
+// drawQR draws a code of half blocks: light ones on the terminal's ground, which
+// is dark as a rule, or in colours that say so.
+func drawQR(code *qr.Code, margin int, colours bool) string {
+	before, after := "", "\n"
+	if colours {
+		before, after = "\x1b[97;40m", "\x1b[0m\n" // white on black
+	}
 	var b strings.Builder
 	for y := -margin; y < code.Size+margin; y += 2 {
+		b.WriteString(before)
 		for x := -margin; x < code.Size+margin; x++ {
 			b.WriteString([]string{"█", "▀", "▄", " "}[2*bit(code.Black(x, y))+bit(code.Black(x, y+1))])
 		}
-		b.WriteByte('\n')
+		b.WriteString(after)
 	}
-	_, err = fmt.Fprint(e.stderr, b.String())
-	return err
+	return b.String()
 }
 
 func bit(b bool) int {

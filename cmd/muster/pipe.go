@@ -11,11 +11,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/muster-p2p/muster/rdv"
 )
@@ -37,7 +36,7 @@ func runRdvClient(ctx context.Context, e *env, o *rdvOptions, client *rdv.Client
 	ev.say(fmt.Sprintf("connected path=%s addr=%s dur=%s", path, conn.RemoteAddr(), dur.Round(time.Millisecond)),
 		map[string]any{"event": "connected", "path": path, "addr": conn.RemoteAddr().String(), "ms": millis(dur)})
 	p := pipe{conn: conn, in: e.stdin, out: e.stdout, interactive: isTerminal(e.stdin)}
-	if isTerminal(e.stderr) && !isTerminal(e.stdin) && !isTerminal(e.stdout) && !o.json {
+	if !isTerminal(e.stdin) && !isTerminal(e.stdout) && !o.json {
 		p.progress = newProgress(e.stderr, e.stdin)
 	}
 	sent, received, err := p.run(ctx)
@@ -88,7 +87,7 @@ type pipe struct {
 	// himself when the peer is gone.
 	interactive bool
 
-	progress *progressbar.ProgressBar // nil: none
+	progress *pipeProgress // nil: none
 }
 
 // run returns when both directions have ended, or the context has. The end of
@@ -99,7 +98,7 @@ func (p *pipe) run(ctx context.Context) (sent, received int64, err error) {
 	})
 	defer stop()
 	if p.progress != nil {
-		defer p.progress.Finish() //nolint:errcheck // a display
+		defer p.progress.meter.clear()
 	}
 	var out, back atomic.Int64
 	sending := make(chan error, 1)
@@ -140,14 +139,14 @@ func (p *pipe) receive(n *atomic.Int64) error {
 type counter struct {
 	w        io.Writer
 	n        *atomic.Int64
-	progress *progressbar.ProgressBar
+	progress *pipeProgress
 }
 
 func (c counter) Write(b []byte) (int, error) {
 	n, err := c.w.Write(b)
 	c.n.Add(int64(n))
 	if c.progress != nil {
-		c.progress.Add(n) //nolint:errcheck // a display
+		c.progress.add(n)
 	}
 	return n, err
 }
@@ -178,21 +177,39 @@ func pipeError(ctx context.Context, sending, receiving error) error {
 	}
 }
 
+// A pipeProgress shows how many bytes went through a pipe, both directions
+// together.
+type pipeProgress struct {
+	meter *meter
+	total int64 // of what is sent; 0 if it is not known
+	what  string
+
+	mu   sync.Mutex // guards the following
+	done int64
+	pace pace
+}
+
 // newProgress counts bytes of both directions; if in is a file, towards its
-// size.
-func newProgress(w io.Writer, in io.Reader) *progressbar.ProgressBar {
-	size := int64(-1)
+// size. It is nil if nobody watches w.
+func newProgress(w io.Writer, in io.Reader) *pipeProgress {
+	p := &pipeProgress{meter: newMeter(w), what: "passed on"}
+	if p.meter == nil {
+		return nil
+	}
 	if f, ok := in.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
-			size = info.Size()
+			p.total, p.what = info.Size(), filepath.Base(f.Name())
 		}
 	}
-	return progressbar.NewOptions64(size,
-		progressbar.OptionSetWriter(w),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish(),
-	)
+	return p
+}
+
+func (p *pipeProgress) add(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += int64(n)
+	now := time.Now()
+	p.meter.draw(now, func(columns int) string { return bytesLine(columns, p.what, p.done, p.total, p.pace.add(now, p.done)) })
 }
 
 // trustFile returns a TLS configuration that trusts the certificates in file.

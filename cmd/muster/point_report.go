@@ -114,7 +114,7 @@ func pipeLink(ctx context.Context, e *env, ev events, start time.Time, conn *lin
 	defer cancel(nil)
 	in := &reading{r: e.stdin, failed: func(err error) { cancel(fail(exitLocal, fmt.Errorf("read the input: %w", err), "")) }}
 	p := pipe{conn: interruptible{conn}, in: in, out: e.stdout, interactive: isTerminal(e.stdin)}
-	if isTerminal(e.stderr) && !isTerminal(e.stdin) && !isTerminal(e.stdout) && !ev.json {
+	if !isTerminal(e.stdin) && !isTerminal(e.stdout) && !ev.json {
 		p.progress = newProgress(e.stderr, e.stdin)
 	}
 	sent, received, err := p.run(ctx)

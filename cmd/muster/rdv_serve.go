@@ -138,6 +138,7 @@ func (o *serveOptions) run(ctx context.Context, e *env) error {
 		return fail(exitLocal, err, "")
 	case <-ctx.Done():
 	}
+	e.drains.Store(true)
 	return o.stop(out)
 }
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -21,13 +23,18 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+
+	drains atomic.Bool // the verb says itself that it is stopping, and how to have it stop at once
 }
 
 // run is main without the process: it returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot(&env{stdin: stdin, stdout: stdout, stderr: stderr})
+	e := &env{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := newRoot(e)
 	root.SetArgs(args)
+	patience := e.stopping(ctx)
 	err := root.ExecuteContext(ctx)
+	patience()
 	if err == nil {
 		return exitOK
 	}
@@ -45,6 +52,34 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return failure.code
 	}
 	return exitOther
+}
+
+// stopAfter is how long a verb that was told to stop may take until it says
+// that it does.
+const stopAfter = time.Second
+
+// stopping says so on stderr if the verb is not done soon after ctx ended.
+// Call done when it is.
+func (e *env) stopping(ctx context.Context) (done func()) {
+	ended, told := make(chan struct{}), make(chan struct{})
+	forget := context.AfterFunc(ctx, func() {
+		defer close(told)
+		late := time.NewTimer(stopAfter)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			if !e.drains.Load() {
+				fmt.Fprintln(e.stderr, "muster: stopping; interrupt again to stop at once")
+			}
+		case <-ended:
+		}
+	})
+	return func() {
+		close(ended)
+		if !forget() {
+			<-told
+		}
+	}
 }
 
 // interrupted says what ended a verb that had not done its work, and returns

@@ -427,6 +427,7 @@ func (d *daemon) loop(ctx context.Context, hup <-chan os.Signal) {
 
 // drain lets pairs finish, unless a second signal comes.
 func (d *daemon) drain() {
+	d.env.drains.Store(true)
 	d.notify.tell("STOPPING=1")
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/muster-p2p/muster/link"
@@ -120,49 +118,35 @@ func localFile(err error) bool {
 type transferShow struct {
 	ev    events
 	json  bool
-	term  io.Writer // where a bar is drawn, nil if nowhere
+	meter *meter // nil if nobody watches
 	doing string
 
 	start  time.Time
 	conn   *link.Conn
 	report *linkReport
 
-	mu     sync.Mutex // guards what follows: lines and the bar share a screen
-	bar    *progressbar.ProgressBar
+	mu     sync.Mutex // guards what follows
+	pace   pace
 	last   time.Time // when progress was shown
 	at     transfer.Progress
 	begun  time.Time // when the first byte moved
 	before int64     // what was there then
 }
 
-// How often progress is shown: smooth to the eye, and not a burden on a log.
-const (
-	barEvery   = 100 * time.Millisecond
-	eventEvery = time.Second
-)
+// eventEvery is how often programs are told of progress: no burden on a log.
+const eventEvery = time.Second
 
 func newTransferShow(e *env, asJSON bool) *transferShow {
 	s := &transferShow{json: asJSON}
-	s.ev = newEvents(barWriter{s, e.stderr}, asJSON)
-	if isTerminal(e.stderr) && !asJSON {
-		s.term = e.stderr
+	if !asJSON {
+		s.meter = newMeter(e.stderr)
+	}
+	if s.meter == nil {
+		s.ev = newEvents(e.stderr, asJSON)
+	} else {
+		s.ev = newEvents(s.meter, asJSON)
 	}
 	return s
-}
-
-// A barWriter writes lines above the bar.
-type barWriter struct {
-	show *transferShow
-	w    io.Writer
-}
-
-func (b barWriter) Write(p []byte) (int, error) {
-	b.show.mu.Lock()
-	defer b.show.mu.Unlock()
-	if b.show.bar != nil {
-		_ = b.show.bar.Clear() // a display
-	}
-	return b.w.Write(p)
 }
 
 // skipped tells what is left out.
@@ -179,7 +163,7 @@ func (s *transferShow) skipped(paths []string) {
 func (s *transferShow) begin(start time.Time, conn *link.Conn, doing string) {
 	s.start, s.conn, s.doing = time.Now(), conn, doing
 	s.mu.Lock()
-	s.at, s.begun, s.before, s.last = transfer.Progress{}, time.Time{}, 0, time.Time{}
+	s.at, s.begun, s.before, s.last, s.pace = transfer.Progress{}, time.Time{}, 0, time.Time{}, pace{}
 	s.mu.Unlock()
 	s.report = reportLink(s.ev, start, conn, "")
 }
@@ -241,46 +225,21 @@ func (s *transferShow) progress(p transfer.Progress) {
 	if s.begun.IsZero() {
 		s.begun, s.before = now, p.Done
 	}
-	every := barEvery
-	if s.json {
-		every = eventEvery
+	told := s.json && now.Sub(s.last) >= eventEvery
+	if told {
+		s.last = now
 	}
-	if now.Sub(s.last) < every {
-		s.mu.Unlock()
-		return
-	}
-	s.last = now
-	kind := s.conn.Path().Kind.String()
-	if s.term != nil {
-		s.draw(kind)
-	}
+	s.meter.draw(now, func(columns int) string {
+		what := fmt.Sprintf("%s (%s)", path.Base(p.Path), s.conn.Path().Kind)
+		return bytesLine(columns, what, p.Done, max(p.Total, 1), s.pace.add(now, p.Done))
+	})
 	s.mu.Unlock()
-	if s.json {
+	if told {
+		kind := s.conn.Path().Kind.String()
 		s.ev.say("", map[string]any{
 			"event": "progress", "file": p.Path, "done": p.Done, "total": p.Total, "files": p.Files, "path": kind, "ms": millis(now.Sub(s.start)),
 		})
 	}
-}
-
-// draw draws the bar; the lock is held.
-func (s *transferShow) draw(kind string) {
-	if s.bar == nil {
-		s.bar = progressbar.NewOptions64(max(s.at.Total, 1),
-			progressbar.OptionSetWriter(s.term),
-			progressbar.OptionShowBytes(true),
-			progressbar.OptionShowCount(),
-			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetWidth(20),
-		)
-	}
-	const room = 24
-	name := []rune(path.Base(s.at.Path))
-	if len(name) > room {
-		name = append(name[:room-1], '…')
-	}
-	s.bar.Describe(fmt.Sprintf("%s (%s)", string(name), kind))
-	_ = s.bar.Set64(s.at.Done) // a display
 }
 
 // hangUp closes the link of a transfer that ended with err. A link that is
@@ -297,10 +256,7 @@ func hangUp(ctx context.Context, conn *link.Conn, err error) {
 // exit code.
 func (s *transferShow) end(ctx context.Context, res transfer.Result, err error) error {
 	s.mu.Lock()
-	if s.bar != nil {
-		_ = s.bar.Clear() // a display
-		s.bar = nil
-	}
+	s.meter.clear()
 	// The first chunk began before its time is known: what came after it counts.
 	moved, since := s.at.Done-s.before, time.Since(s.begun)
 	s.mu.Unlock()
