@@ -46,6 +46,8 @@ var layers = map[string]int{
 	"admin":                  1,
 	"access":                 1,
 	"transfer":               1,
+	"access/accesstest":      2,
+	"access/pgaccess":        2,
 	"rdv/pglobby":            2,
 	"reach/pglot":            2,
 	"rendezvous/pebblestore": 2,

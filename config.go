@@ -136,7 +136,7 @@ type PointConfig struct {
 	Policy access.Policy
 
 	// Tokens, Usage and Hook are what the policy works with. Each may be nil.
-	Tokens *access.Tokens
+	Tokens access.Tokens
 	Usage  *access.Usage
 	Hook   *access.Hook
 

@@ -112,11 +112,11 @@ func TestPointAndPeers(t *testing.T) {
 // TestRelayAccess: nobody uses the rdv server of a point unless the policy
 // says so, and quotas end pairs.
 func TestRelayAccess(t *testing.T) {
-	tokens, err := access.OpenTokens(filepath.Join(t.TempDir(), "tokens"))
+	tokens, err := access.OpenTokens(filepath.Join(t.TempDir(), "tokens"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, _, err := tokens.Issue(time.Now(), access.Token{Scopes: []access.Scope{access.Relay}, Bytes: 1000})
+	text, _, err := tokens.Issue(t.Context(), time.Now(), access.Token{Scopes: []access.Scope{access.Relay}, Bytes: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package access_test
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,9 +12,11 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/muster-p2p/muster/access"
+	"github.com/muster-p2p/muster/access/accesstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,53 +102,29 @@ func FuzzMinted(f *testing.F) {
 	})
 }
 
-func openTokens(t *testing.T, dir string) *access.Tokens {
+func openTokens(t *testing.T, dir string) *access.TokenDir {
 	t.Helper()
-	tokens, err := access.OpenTokens(dir)
+	tokens, err := access.OpenTokens(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return tokens
 }
 
-func issue(t *testing.T, tokens *access.Tokens, tok access.Token) (string, access.Token) {
+func issue(t *testing.T, tokens access.Tokens, tok access.Token) (string, access.Token) {
 	t.Helper()
-	text, tok, err := tokens.Issue(start, tok)
+	text, tok, err := tokens.Issue(t.Context(), start, tok)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return text, tok
 }
 
-// TestTokensOfTwoProcesses has one process issue and revoke while another one
-// serves.
-func TestTokensOfTwoProcesses(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "tokens")
-	server, tool := openTokens(t, dir), openTokens(t, dir)
-	now := start
-	cfg := access.Config{Policy: access.Policy{Relay: access.ByToken}, Tokens: server}
-	cfg.SetClock(func() time.Time { return now })
-	g, err := access.NewGate(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask := func(bearer string) error {
-		now = now.Add(time.Second)
-		_, err := g.Relay(t.Context(), access.RelayRequest{Token: "room", Bearer: bearer, Remote: remote})
-		return err
-	}
-	text, tok := issue(t, tool, access.Token{Scopes: []access.Scope{access.Relay}, Note: "a friend"})
-	wantErr(t, "issued", ask(text), nil)
-	wantErr(t, "without", ask(""), access.ErrUnauthorized)
-	wantErr(t, "with a wrong secret", ask(text[:len(text)-8]+"aaaa7777"), access.ErrUnauthorized)
-	wantErr(t, "too long", ask(text+strings.Repeat("a", 100)), access.ErrUnauthorized)
-
-	wantErr(t, "revoke", tool.Revoke(tok.ID), nil)
-	wantErr(t, "revoke again", tool.Revoke(tok.ID), access.ErrNoToken)
-	wantErr(t, "revoked", ask(text), access.ErrUnauthorized)
-	if len(tool.List()) != 0 {
-		t.Errorf("%v is listed", tool.List())
-	}
+func TestTokenDir(t *testing.T) {
+	accesstest.Test(t, func(t *testing.T) func() access.Tokens {
+		dir := filepath.Join(t.TempDir(), "tokens")
+		return func() access.Tokens { return openTokens(t, dir) }
+	})
 }
 
 func TestTokenFiles(t *testing.T) {
@@ -172,33 +151,86 @@ func TestTokenFiles(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(dir, ".new-*")); err != nil || len(left) > 0 {
 		t.Errorf("left over: %v %v", left, err)
 	}
+}
 
-	// A half-written copy of an editor is no token; damage is an error.
-	if err := os.WriteFile(name, []byte("{"), 0o600); err != nil {
+// TestDamagedTokenFile: one file that cannot be read costs its token only, and
+// is reported by its name.
+func TestDamagedTokenFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tokens")
+	tool := openTokens(t, dir)
+	relay := access.Token{Scopes: []access.Scope{access.Relay}}
+	whole, _ := issue(t, tool, relay)
+	broken, tok := issue(t, tool, relay)
+	_, other := issue(t, tool, relay)
+	_, empty := issue(t, tool, relay)
+	var log bytes.Buffer
+	server, err := access.OpenTokens(dir, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := access.OpenTokens(dir); err == nil || !strings.Contains(err.Error(), tok.ID) {
-		t.Errorf("damage: %v", err)
+	now := start
+	reg := prometheus.NewPedanticRegistry()
+	cfg := access.Config{Policy: access.Policy{Relay: access.ByToken}, Tokens: server, Registerer: reg}
+	cfg.SetClock(func() time.Time { return now })
+	g, err := access.NewGate(cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := tokens.Reload(); err == nil || tokens.Health() == nil || len(tokens.List()) != 1 {
-		t.Errorf("a server that runs: %v, health %v, %d tokens", err, tokens.Health(), len(tokens.List()))
+	ask := func(bearer string) error {
+		now = now.Add(time.Second)
+		_, err := g.Relay(t.Context(), access.RelayRequest{Token: "room", Bearer: bearer, Remote: remote})
+		return err
+	}
+	wantErr(t, "before", ask(broken), nil)
+	for id, text := range map[string]string{
+		tok.ID: "{", other.ID: `{"id":"aaaaaaab","scopes":["relay"]}`, empty.ID: "",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, id+".json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := server.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantErr(t, "whole", ask(whole), nil)
+	wantErr(t, "damaged", ask(broken), access.ErrUnauthorized)
+	if err := g.Health(); err == nil || !strings.Contains(err.Error(), tok.ID) || !strings.Contains(err.Error(), other.ID) {
+		t.Errorf("health %v", err)
+	}
+	// The others can be changed.
+	late, lateTok := issue(t, tool, relay)
+	wantErr(t, "issued after", ask(late), nil)
+	wantErr(t, "revoke", tool.Revoke(t.Context(), lateTok.ID), nil)
+	wantErr(t, "revoked after", ask(late), access.ErrUnauthorized)
+	if got := strings.Count(log.String(), tok.ID); got != 1 {
+		t.Errorf("told %d times: %s", got, log.String())
+	}
+	if n := metric(t, reg, "muster_access_damaged_tokens"); n != 3 {
+		t.Errorf("%v are damaged", n)
+	}
+	// A restart starts, and revoking what is damaged is a way out.
+	again := openTokens(t, dir)
+	for _, id := range again.Set(now).Damaged() {
+		wantErr(t, "revoke", again.Revoke(t.Context(), id), nil)
+	}
+	_ = ask("") // looks
+	if err := server.Reload(t.Context()); err != nil || g.Health() != nil {
+		t.Errorf("%v, health %v", err, g.Health())
 	}
 }
 
-func TestTokensRefused(t *testing.T) {
-	for name, tok := range map[string]access.Token{
-		"no scope":        {},
-		"unknown scope":   {Scopes: []access.Scope{"root"}},
-		"negative quota":  {Scopes: []access.Scope{access.Relay}, Bytes: -1},
-		"long note":       {Scopes: []access.Scope{access.Relay}, Note: strings.Repeat("x", access.MaxNote+1)},
-		"names of nobody": {Scopes: []access.Scope{access.Rendezvous}},
-		"many names":      {Scopes: []access.Scope{access.Relay}, Namespaces: make([]string, access.MaxNamespaces+1)},
-	} {
-		if _, _, err := openTokens(t, t.TempDir()).Issue(start, tok); err == nil {
-			t.Errorf("%s: issued", name)
+// metric returns the value of a gauge.
+func metric(t *testing.T, g prometheus.Gatherer, name string) float64 {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	if err := openTokens(t, t.TempDir()).Revoke("../../../etc/passwd"); err == nil {
-		t.Error("a path was taken for an ID")
-	}
+	t.Fatalf("no %s", name)
+	return 0
 }

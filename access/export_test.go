@@ -6,7 +6,7 @@ import (
 )
 
 // SetClock has the gate ask now for the time.
-func (c *Config) SetClock(now func() time.Time) { c.now = now }
+func (c *Config) SetClock(now func() time.Time) { c.Now = now }
 
 // SetTransport has the hook use rt.
 func (h *Hook) SetTransport(rt http.RoundTripper) { h.client.Transport = rt }

@@ -22,7 +22,7 @@ type Config struct {
 	Minter *Minter
 
 	// Tokens are the issued ones. If nil, there are none.
-	Tokens *Tokens
+	Tokens Tokens
 
 	// Usage counts what is relayed. If nil, it is counted from zero at the start.
 	Usage *Usage
@@ -46,8 +46,8 @@ type Config struct {
 	// Registerer, if not nil, gets the metrics muster_access_*.
 	Registerer prometheus.Registerer
 
-	// now is the clock; tests set it.
-	now func() time.Time
+	// Now is the clock. If nil, it is time.Now.
+	Now func() time.Time
 }
 
 // A Gate decides. Its methods may be called by several goroutines at once.
@@ -64,8 +64,8 @@ func NewGate(cfg Config) (*Gate, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.now == nil {
-		cfg.now = time.Now
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Usage == nil {
 		cfg.Usage = NewUsage()
@@ -119,7 +119,7 @@ func (g *Gate) Relay(ctx context.Context, r RelayRequest) (Grant, error) {
 }
 
 func (g *Gate) relay(ctx context.Context, r RelayRequest) (Grant, error) {
-	p, now := g.policy.Load(), g.cfg.now()
+	p, now := g.policy.Load(), g.cfg.Now()
 	if p.Relay == Closed {
 		return Grant{}, fmt.Errorf("%w: the relay is closed", ErrForbidden)
 	}
@@ -137,7 +137,7 @@ func (g *Gate) relay(ctx context.Context, r RelayRequest) (Grant, error) {
 
 // Payer returns who pays for a request that Relay has let in.
 func (g *Gate) Payer(r RelayRequest) Grant {
-	now := g.cfg.now()
+	now := g.cfg.Now()
 	if grant, err := g.minted(now, r.Token, r.Bearer); err == nil {
 		return grant
 	}
@@ -195,11 +195,11 @@ func (g *Gate) token(now time.Time, id Account) *Token {
 	if g.cfg.Tokens == nil {
 		return nil
 	}
-	return g.cfg.Tokens.account(now, id)
+	return g.cfg.Tokens.Set(now).byID[id]
 }
 
 func (g *Gate) revoked(now time.Time, id Account) bool {
-	return g.cfg.Tokens != nil && g.cfg.Tokens.revoked(now, id)
+	return g.cfg.Tokens != nil && g.cfg.Tokens.Set(now).gone[id]
 }
 
 // issued returns the issued token with a text, if it is good for the scope.
@@ -207,7 +207,7 @@ func (g *Gate) issued(now time.Time, text string, scope Scope, id peer.ID) (*Tok
 	if text == "" || g.cfg.Tokens == nil {
 		return nil, fmt.Errorf("%w: there is none", ErrUnauthorized)
 	}
-	tok := g.cfg.Tokens.find(now, text)
+	tok := g.cfg.Tokens.Set(now).find(text)
 	if tok == nil {
 		return nil, fmt.Errorf("%w: it is not known", ErrUnauthorized)
 	}
@@ -282,7 +282,7 @@ func (p *Policy) mayMeet(ids ...peer.ID) error {
 }
 
 func (g *Gate) reach(ctx context.Context, r ReachRequest) (Grant, error) {
-	p, now := g.policy.Load(), g.cfg.now()
+	p, now := g.policy.Load(), g.cfg.Now()
 	if err := p.mayMeet(r.Peer, r.Callee); err != nil { // it may have come before it was banned
 		return Grant{}, err
 	}
@@ -321,7 +321,7 @@ func (g *Gate) Mint(grant Grant, ttl time.Duration) string {
 	if mode := g.policy.Load().Relay; payer == (Account{}) && mode >= ByName {
 		payer = ofMode(mode)
 	}
-	return g.cfg.Minter.MintFor(g.cfg.now(), ttl, payer)
+	return g.cfg.Minter.MintFor(g.cfg.Now(), ttl, payer)
 }
 
 // ofMode stands for nobody in a token that is minted while a mode lets in who
@@ -366,8 +366,8 @@ func (g *Gate) tokenRegisters(id peer.ID, name string, listed bool) bool {
 	if g.cfg.Tokens == nil {
 		return false
 	}
-	now := g.cfg.now()
-	return g.cfg.Tokens.any(now, func(t *Token) bool {
+	now := g.cfg.Now()
+	return g.cfg.Tokens.Set(now).any(func(t *Token) bool {
 		if t.Peer != id || !slices.Contains(t.Scopes, Rendezvous) || (!t.Expires.IsZero() && !now.Before(t.Expires)) {
 			return false
 		}
@@ -422,7 +422,7 @@ func (g *Gate) charge(n int64, gr Grant) error {
 	limit, name := int64(0), ""
 	switch {
 	case gr.account != (Account{}):
-		tok := g.token(g.cfg.now(), gr.account)
+		tok := g.token(g.cfg.Now(), gr.account)
 		if tok == nil {
 			return fmt.Errorf("%w: the token was revoked", ErrForbidden)
 		}

@@ -15,7 +15,7 @@ import (
 
 // newGate returns a gate with all it can have, at a time that stands still
 // unless now is moved.
-func newGate(t *testing.T, p access.Policy, now *time.Time) (*access.Gate, *access.Tokens) {
+func newGate(t *testing.T, p access.Policy, now *time.Time) (*access.Gate, access.Tokens) {
 	t.Helper()
 	tokens := openTokens(t, filepath.Join(t.TempDir(), "tokens"))
 	cfg := access.Config{
@@ -195,7 +195,7 @@ func TestQuota(t *testing.T) {
 	wantErr(t, "used up, minted", err, access.ErrForbidden)
 	_, err = g.Reach(t.Context(), access.ReachRequest{Peer: alice, Token: text})
 	wantErr(t, "used up, issued", err, access.ErrForbidden)
-	if err := tokens.Revoke(tok.ID); err != nil {
+	if err := tokens.Revoke(t.Context(), tok.ID); err != nil {
 		t.Fatal(err)
 	}
 	wantErr(t, "revoked under way", g.Charge(1, d), access.ErrForbidden)
@@ -259,7 +259,7 @@ func TestMintedAtAnotherPoint(t *testing.T) {
 	now := start
 	here := openTokens(t, filepath.Join(t.TempDir(), "here"))
 	there := openTokens(t, filepath.Join(t.TempDir(), "there"))
-	gate := func(tokens *access.Tokens, shared bool) *access.Gate {
+	gate := func(tokens access.Tokens, shared bool) *access.Gate {
 		cfg := access.Config{
 			Policy: access.Policy{Relay: access.ByToken, SessionBytes: 10}, Minter: newMinter(t, 1), Tokens: tokens, Shared: shared,
 		}
@@ -270,7 +270,7 @@ func TestMintedAtAnotherPoint(t *testing.T) {
 		}
 		return g
 	}
-	mint := func(tokens *access.Tokens) (minted, id string) {
+	mint := func(tokens access.Tokens) (minted, id string) {
 		text, tok := issue(t, tokens, access.Token{Scopes: []access.Scope{access.Reach}})
 		grant, err := gate(tokens, true).Reach(t.Context(), access.ReachRequest{Peer: alice, Token: text})
 		if err != nil {
@@ -291,13 +291,13 @@ func TestMintedAtAnotherPoint(t *testing.T) {
 	if err := g.Charge(11, grant); !errors.Is(err, access.ErrForbidden) {
 		t.Errorf("beyond the session's bytes: %v", err)
 	}
-	if err := here.Revoke(id); err != nil {
+	if err := here.Revoke(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := g.Relay(t.Context(), access.RelayRequest{Token: ours}); !errors.Is(err, access.ErrForbidden) {
 		t.Errorf("revoked: %v", err)
 	}
-	if err := here.Revoke(id); !errors.Is(err, access.ErrNoToken) {
+	if err := here.Revoke(t.Context(), id); !errors.Is(err, access.ErrNoToken) {
 		t.Errorf("revoked twice: %v", err)
 	}
 }

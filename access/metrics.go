@@ -52,6 +52,8 @@ var (
 	mintedDesc    = prometheus.NewDesc("muster_access_minted_tokens_total", "Tokens that were minted for meetings.", nil, nil)
 	exhaustedDesc = prometheus.NewDesc("muster_access_quota_exhausted_total", "Times that a quota of bytes was found used up.", nil, nil)
 	tokensDesc    = prometheus.NewDesc("muster_access_tokens", "Issued tokens that are known.", nil, nil)
+	damagedDesc   = prometheus.NewDesc("muster_access_damaged_tokens", "Issued tokens that are kept and cannot be read.", nil, nil)
+	upDesc        = prometheus.NewDesc("muster_access_tokens_up", "Whether all issued tokens are known as they are kept.", nil, nil)
 )
 
 // A collector reads the counters when it is asked.
@@ -59,7 +61,7 @@ type collector struct{ g *Gate }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{decisionsDesc, mintedDesc, exhaustedDesc, tokensDesc} {
+	for _, d := range []*prometheus.Desc{decisionsDesc, mintedDesc, exhaustedDesc, tokensDesc, damagedDesc, upDesc} {
 		ch <- d
 	}
 }
@@ -74,9 +76,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(mintedDesc, prometheus.CounterValue, float64(c.g.stats.minted.Load()))
 	ch <- prometheus.MustNewConstMetric(exhaustedDesc, prometheus.CounterValue, float64(c.g.stats.exhausted.Load()))
-	n := 0
-	if c.g.cfg.Tokens != nil {
-		n = c.g.cfg.Tokens.count()
+	n, damaged, up := 0, 0, 1.0
+	if tokens := c.g.cfg.Tokens; tokens != nil {
+		set := tokens.Set(c.g.cfg.Now())
+		n, damaged = set.Len(), len(set.damaged)
+		if tokens.Health() != nil {
+			up = 0
+		}
 	}
 	ch <- prometheus.MustNewConstMetric(tokensDesc, prometheus.GaugeValue, float64(n))
+	ch <- prometheus.MustNewConstMetric(damagedDesc, prometheus.GaugeValue, float64(damaged))
+	ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, up)
 }

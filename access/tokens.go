@@ -1,11 +1,12 @@
 package access
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,12 +16,6 @@ import (
 )
 
 const (
-	// MaxTokens bounds the tokens of a directory: some 400 bytes each.
-	MaxTokens = 10_000
-
-	// maxTokenFile bounds what is read of a file.
-	maxTokenFile = 64 << 10
-
 	// lookInterval is how long a change to the directory may go unnoticed.
 	lookInterval = time.Second
 
@@ -33,63 +28,58 @@ const (
 	revokedExt = ".revoked"
 )
 
-// Tokens are the issued tokens in a directory, one file each, so that a token
+// A TokenDir is the issued tokens in a directory, one file each, so that a token
 // is issued and revoked by one atomic step and no lock is needed: a server
 // that runs notices within a second. Only hashes are in the files. It may be
 // used by several goroutines at once, and the directory by several processes.
-type Tokens struct {
+type TokenDir struct {
 	dir string
+	log *slog.Logger
 
 	mu     sync.Mutex // guards the following
 	looked time.Time
 	stamp  time.Time // of the directory, when it was read
-	byID   map[Account]*Token
-	gone   map[Account]bool // revoked
-	err    error            // of the last reading, nil if it was good
+	set    *TokenSet
+	err    error // of the last reading, nil if it was good
 }
 
 // OpenTokens returns the tokens of dir, which is made when the first is issued.
-// It fails if there is something that is no directory of tokens.
-func OpenTokens(dir string) (*Tokens, error) {
-	t := &Tokens{dir: dir}
-	if err := t.Reload(); err != nil {
+// It fails if there is something that is no directory of tokens. Files that are
+// damaged are told to log, once each; it may be nil.
+func OpenTokens(dir string, log *slog.Logger) (*TokenDir, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	t := &TokenDir{dir: dir, log: log, set: ReadTokens(nil)}
+	if err := t.Reload(context.Background()); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// Issue makes a token and returns its text, which is not kept and cannot be
-// had again. It fills in ID, Hash and Created.
-func (t *Tokens) Issue(now time.Time, tok Token) (text string, _ Token, err error) {
-	if err := tok.validate(); err != nil {
+// Issue implements [Tokens].
+func (t *TokenDir) Issue(ctx context.Context, now time.Time, tok Token) (text string, _ Token, err error) {
+	if err := t.Reload(ctx); err != nil {
 		return "", tok, err
 	}
-	if err := t.Reload(); err != nil {
-		return "", tok, err
-	}
-	if len(t.List()) >= MaxTokens {
+	if t.current().Len() >= MaxTokens {
 		return "", tok, fmt.Errorf("access: there are %d tokens already", MaxTokens)
 	}
-	text, id, hash := newText()
-	tok.ID, tok.Hash, tok.Created = id.String(), hash, now.UTC().Truncate(time.Second)
-	b, err := json.Marshal(tok)
+	text, tok, kept, err := NewToken(now, tok)
 	if err != nil {
-		return "", tok, fmt.Errorf("access: %w", err)
+		return "", tok, err
 	}
 	if err := makeDir(t.dir); err != nil {
 		return "", tok, fmt.Errorf("access: %w", err)
 	}
-	if err := WriteFile(filepath.Join(t.dir, tok.ID+tokenExt), append(b, '\n')); err != nil {
+	if err := WriteFile(filepath.Join(t.dir, tok.ID+tokenExt), append(kept.JSON, '\n')); err != nil {
 		return "", tok, fmt.Errorf("access: %w", err)
 	}
-	return text, tok, t.Reload()
+	return text, tok, t.Reload(ctx)
 }
 
-// ErrNoToken is returned by Revoke if there is no such token.
-var ErrNoToken = errors.New("access: no such token")
-
-// Revoke forgets a token by its ID, the eight letters between its dots.
-func (t *Tokens) Revoke(id string) error {
+// Revoke implements [Tokens]. It takes the ID of a damaged file as well.
+func (t *TokenDir) Revoke(ctx context.Context, id string) error {
 	if _, err := ParseAccount(id); err != nil {
 		return err
 	}
@@ -100,92 +90,50 @@ func (t *Tokens) Revoke(id string) error {
 	if err != nil {
 		return fmt.Errorf("access: %w", err)
 	}
-	return errors.Join(syncDir(t.dir), t.Reload())
+	return errors.Join(syncDir(t.dir), t.Reload(ctx))
 }
 
-// List returns the tokens by the time they were made.
-func (t *Tokens) List() []Token {
+// Set implements [Tokens]: it looks at the directory once a second.
+func (t *TokenDir) Set(now time.Time) *TokenSet {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []Token
-	for _, tok := range t.byID {
-		out = append(out, *tok)
-	}
-	slices.SortFunc(out, func(a, b Token) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return out
+	t.lookLocked(now)
+	return t.set
 }
 
-// Reload reads the directory. If it cannot, the tokens are those that were
-// there before, less none: a revoked one may be among them, so the error is
-// for the operator.
-func (t *Tokens) Reload() error {
+func (t *TokenDir) current() *TokenSet {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.set
+}
+
+// Reload implements [Tokens]. If the directory cannot be read, the tokens are
+// those that were there before, less none: a revoked one may be among them, so
+// the error is for the operator.
+func (t *TokenDir) Reload(context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.reloadLocked()
 }
 
-func (t *Tokens) reloadLocked() error {
-	byID, gone, stamp, err := readTokens(t.dir)
+func (t *TokenDir) reloadLocked() error {
+	kept, stamp, err := readTokens(t.dir)
 	t.err = err
 	if err != nil {
 		return err
 	}
-	t.byID, t.gone, t.stamp = byID, gone, stamp
+	before := t.set.damaged
+	t.set, t.stamp = ReadTokens(kept), stamp
+	for _, id := range t.set.Damaged() {
+		if _, told := before[id]; !told {
+			t.log.Error("token is damaged and left out: restore its file, or revoke it", "id", id, "dir", t.dir, "err", t.set.damaged[id])
+		}
+	}
 	return nil
 }
 
-// find returns the token of a text, nil if there is none.
-func (t *Tokens) find(now time.Time, text string) *Token {
-	id, ok := idOf(text)
-	if !ok {
-		return nil
-	}
-	tok := t.account(now, id)
-	if tok == nil {
-		return nil
-	}
-	if !tok.matches(text) {
-		return nil
-	}
-	return tok
-}
-
-// account returns the token with an ID, nil if there is none.
-func (t *Tokens) account(now time.Time, id Account) *Token {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.lookLocked(now)
-	return t.byID[id]
-}
-
-// revoked reports whether there was a token with an ID, and is no more.
-func (t *Tokens) revoked(now time.Time, id Account) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.lookLocked(now)
-	return t.gone[id]
-}
-
-// any reports whether f is true of a token. It holds the lock while f runs.
-func (t *Tokens) any(now time.Time, f func(*Token) bool) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.lookLocked(now)
-	for _, tok := range t.byID {
-		if f(tok) {
-			return true
-		}
-	}
-	return false
-}
-
 // lookLocked reads the directory again if it has changed.
-func (t *Tokens) lookLocked(now time.Time) {
+func (t *TokenDir) lookLocked(now time.Time) {
 	if d := now.Sub(t.looked); d >= 0 && d < lookInterval {
 		return
 	}
@@ -197,80 +145,72 @@ func (t *Tokens) lookLocked(now time.Time) {
 	_ = t.reloadLocked() // Health tells
 }
 
-// Health returns nil, or why the tokens may be out of date.
-func (t *Tokens) Health() error {
+// Health implements [Tokens].
+func (t *TokenDir) Health() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.err
+	return errors.Join(t.err, t.set.Health())
 }
 
-func readTokens(dir string) (byID map[Account]*Token, gone map[Account]bool, stamp time.Time, err error) {
+// Kept returns what is in the directory, for another keeper to take over.
+func (t *TokenDir) Kept() ([]KeptToken, error) {
+	kept, _, err := readTokens(t.dir)
+	return kept, err
+}
+
+func readTokens(dir string) (kept []KeptToken, stamp time.Time, err error) {
 	// The stamp is from before the reading: what changes in between is seen at
 	// the next look.
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, time.Time{}, nil
+		return nil, time.Time{}, nil
 	}
 	if err != nil {
-		return nil, nil, time.Time{}, fmt.Errorf("access: %w", err)
+		return nil, time.Time{}, fmt.Errorf("access: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, nil, time.Time{}, fmt.Errorf("access: %w", err)
+		return nil, time.Time{}, fmt.Errorf("access: %w", err)
 	}
 	stamp = info.ModTime()
 	if time.Since(stamp) < time.Second {
 		stamp = time.Unix(1, 0) // too fresh to tell a later change from this one
 	}
-	byID, gone = make(map[Account]*Token), make(map[Account]bool)
+	gone, tokens := 0, 0
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), revokedExt); ok {
-			if account, err := ParseAccount(id); err == nil && len(gone) < MaxTokens {
-				gone[account] = true
+		id, ext := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name())), filepath.Ext(e.Name())
+		if _, err := ParseAccount(id); err != nil || !slices.Contains([]string{tokenExt, revokedExt}, ext) {
+			continue // a file that is being written
+		}
+		if ext == revokedExt {
+			if gone++; gone <= MaxTokens {
+				kept = append(kept, KeptToken{ID: id, Revoked: true})
 			}
 			continue
 		}
-		id, ok := strings.CutSuffix(e.Name(), tokenExt)
-		account, err := ParseAccount(id)
-		if !ok || err != nil {
-			continue // a file that is being written
+		if tokens++; tokens > MaxTokens {
+			return nil, time.Time{}, fmt.Errorf("access: %s holds more than %d tokens", dir, MaxTokens)
 		}
-		if len(byID) >= MaxTokens {
-			return nil, nil, time.Time{}, fmt.Errorf("access: %s holds more than %d tokens", dir, MaxTokens)
-		}
-		tok, err := readToken(filepath.Join(dir, e.Name()))
+		b, err := readFile(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // revoked in between
 		}
 		if err != nil {
-			return nil, nil, time.Time{}, err
+			return nil, time.Time{}, fmt.Errorf("access: %w", err)
 		}
-		byID[account] = tok
+		kept = append(kept, KeptToken{ID: id, JSON: b})
 	}
-	return byID, gone, stamp, nil
+	return kept, stamp, nil
 }
 
-func readToken(name string) (*Token, error) {
+// readFile reads a file of a token, and one byte more than that may have.
+func readFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("access: %w", err)
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
-	if err != nil {
-		return nil, fmt.Errorf("access: %w", err)
-	}
-	tok := &Token{}
-	if err := json.Unmarshal(b, tok); err != nil {
-		return nil, fmt.Errorf("access: token %s is damaged: %w", name, err)
-	}
-	if tok.ID+tokenExt != filepath.Base(name) {
-		return nil, fmt.Errorf("access: token %s names another ID", name)
-	}
-	if err := tok.validate(); err != nil {
-		return nil, fmt.Errorf("token %s: %w", name, err)
-	}
-	return tok, nil
+	return io.ReadAll(io.LimitReader(f, MaxTokenSize+1))
 }
 
 // makeDir makes the directory of the tokens, for the owner of the one above it.
@@ -324,10 +264,4 @@ func syncDir(dir string) error {
 	}
 	_ = d.Sync() // not every file system can
 	return d.Close()
-}
-
-func (t *Tokens) count() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.byID)
 }

@@ -21,15 +21,48 @@ const (
 
 // Usage counts bytes by token. It may be used by several goroutines at once.
 type Usage struct {
-	file string // empty: not kept
+	file   string // empty: not kept
+	shared bool
 
 	mu      sync.Mutex // guards the following
 	bytes   map[string]int64
+	pending map[string]int64 // of shared: counted since TakePending
 	changed bool
 }
 
 // NewUsage returns counters that are not kept.
 func NewUsage() *Usage { return &Usage{bytes: make(map[string]int64)} }
+
+// NewSharedUsage returns counters of which other points count the same: what
+// is counted for issued tokens here is for TakePending, and what all have
+// counted comes by Merge. Quotas hold for the sum that is known.
+func NewSharedUsage() *Usage {
+	u := NewUsage()
+	u.shared, u.pending = true, make(map[string]int64)
+	return u
+}
+
+// TakePending returns what was counted for issued tokens since the last call,
+// for the caller to add to what all points have counted, and then to Merge.
+func (u *Usage) TakePending() map[string]int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	p := u.pending
+	u.pending = make(map[string]int64)
+	return p
+}
+
+// Merge takes in what all points have counted for some tokens, all that
+// TakePending has returned included.
+func (u *Usage) Merge(totals map[string]int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for id, n := range totals {
+		if isAccount(id) {
+			u.bytes[id] = n + u.pending[id]
+		}
+	}
+}
 
 // OpenUsage returns the counters that are kept in a file, which is made by
 // Save. Between two calls of Save a crash forgets what was counted.
@@ -71,6 +104,9 @@ func (u *Usage) add(id string, n int64) int64 {
 		u.shrinkLocked()
 	}
 	u.bytes[id] += n
+	if u.shared && isAccount(id) {
+		u.pending[id] += n
+	}
 	u.changed = true
 	return u.bytes[id]
 }

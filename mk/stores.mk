@@ -6,7 +6,7 @@ AWAY ?= 60s
 
 test-pg: ## the tests of what points share, over a throw-away PostgreSQL (installs Debian's package if it is missing)
 	$(PG) go test -race -count=1 ./rendezvous/... ./rdv/pglobby
-	$(PG) go test -race -count=1 ./reach/pglot
+	$(PG) go test -race -count=1 -p 1 ./access/pgaccess ./reach/pglot
 
 faults-store: ## kill -9, power loss, full disk, database away: all rounds, some three minutes (root: also a disk that is really full)
 	MUSTER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) MUSTER_TEST_AWAY=$(AWAY) $(SMALL) $(PG) go test -count=1 -v -timeout 20m \

@@ -25,6 +25,7 @@ import (
 
 	"github.com/muster-p2p/muster"
 	"github.com/muster-p2p/muster/access"
+	"github.com/muster-p2p/muster/access/pgaccess"
 	"github.com/muster-p2p/muster/admin"
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/pubsub"
@@ -98,8 +99,9 @@ type daemon struct {
 
 	node   *muster.Node
 	admin  *admin.Server // nil if there is none
-	tokens *access.Tokens
+	tokens access.Tokens
 	usage  *access.Usage
+	shared *pgaccess.Store    // tokens, where points share them
 	tls    *tls.Config        // of the HTTP side, nil if it has none
 	certs  certificates       // nil without TLS
 	acme   *acmeCerts         // nil unless they come of an authority
@@ -149,7 +151,7 @@ func serve(ctx context.Context, e *env, flags *configFlags, p *servePlan, asJSON
 		defer signal.Stop(hup)
 	}
 	if err := d.start(ctx); err != nil {
-		return err
+		return errors.Join(err, d.closeTokens())
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.ready(begun); err != nil {
@@ -273,11 +275,8 @@ func (d *daemon) pointConfig(relayed int) (_ *muster.PointConfig, err error) {
 	if err := d.secure(); err != nil {
 		return nil, err
 	}
-	if d.tokens, err = access.OpenTokens(filepath.Join(p.dataDir, tokensDir)); err != nil {
-		return nil, usageError(err, "restore the file from a backup, or remove it: its token is lost then")
-	}
-	if d.usage, err = access.OpenUsage(filepath.Join(p.dataDir, usageFile)); err != nil {
-		return nil, usageError(err, "restore the file from a backup, or remove it: quotas begin anew then")
+	if err := d.openTokens(); err != nil {
+		return nil, err
 	}
 	store, err := openStoreFlag(p.store, p.configuration.durability, d.log)
 	if err != nil {
@@ -292,7 +291,6 @@ func (d *daemon) pointConfig(relayed int) (_ *muster.PointConfig, err error) {
 		HTTP: p.http, URLs: p.urls, NoReach: !p.reach,
 		Server:  p.server(relayed),
 		Relayer: p.relayer(d.log),
-		Shared:  kindOfStore(p.store) == "postgres",
 		Policy:  p.policy, Tokens: d.tokens, Usage: d.usage, Hook: p.hook,
 	}
 	d.relayed = relayed
@@ -447,7 +445,7 @@ func (d *daemon) close() error {
 	if d.admin != nil {
 		err = d.admin.Close()
 	}
-	err = errors.Join(err, d.node.Close(), d.leaveLobby(), d.usage.Save())
+	err = errors.Join(err, d.node.Close(), d.leaveLobby(), d.closeTokens())
 	if d.now.hook != nil {
 		d.now.hook.Close()
 	}

@@ -18,13 +18,14 @@ import (
 const (
 	dataMode = 0o700
 
-	lockFile  = "lock"       // held while a daemon runs
-	tokensDir = "tokens"     // issued access tokens, as hashes
-	usageFile = "usage.json" // bytes that were relayed for them
-	discv5Key = "discv5.key" // secp256k1, where node.key is of another kind
-	discv5Dir = "discv5"     // nodes that were seen
-	mintKey   = "mint.key"   // makes tokens for meetings, where no store keeps a secret
-	acmeDir   = "acme"       // certificates of an authority
+	lockFile   = "lock"               // held while a daemon runs
+	tokensDir  = "tokens"             // issued access tokens, as hashes
+	sharedMark = "tokens-in-database" // says where the tokens are instead
+	usageFile  = "usage.json"         // bytes that were relayed for them
+	discv5Key  = "discv5.key"         // secp256k1, where node.key is of another kind
+	discv5Dir  = "discv5"             // nodes that were seen
+	mintKey    = "mint.key"           // makes tokens for meetings, where no store keeps a secret
+	acmeDir    = "acme"               // certificates of an authority
 )
 
 // openDataDir makes the directory, or takes one that nobody else can write. A

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"net/netip"
@@ -19,8 +21,8 @@ import (
 const handOverCheck = 5 * time.Second
 
 // shareLobby makes one lobby of those of all points over a database, and has the
-// callees of each called by way of all. The
-// listener has to be there first: the others are told where it is.
+// callees of each called by way of all. The listener has to be there first: the
+// others are told where it is.
 func (d *daemon) shareLobby(ctx context.Context, pc *muster.PointConfig) error {
 	p := d.plan
 	if kindOfStore(p.store) != "postgres" || p.http == "" {
@@ -38,6 +40,9 @@ func (d *daemon) shareLobby(ctx context.Context, pc *muster.PointConfig) error {
 		return fail(exitLocal, err, "check --store and --relay-hand-over")
 	}
 	d.lobby, pc.Server.Directory = dir, dir
+	if !p.rendezvous { // else it is the registry's, which is shared as well
+		pc.Secret = lobbySecret(dir)
+	}
 	if !p.reach {
 		return nil
 	}
@@ -77,6 +82,15 @@ func namedURL(host string, port uint16) string {
 		host = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	}
 	return (&url.URL{Scheme: "https", Host: host, Path: "/"}).String()
+}
+
+// lobbySecret is what points without a registry make tokens for meetings with:
+// those of one are to be good at all.
+func lobbySecret(dir *pglobby.Directory) []byte {
+	secret := dir.Secret()
+	mac := hmac.New(sha256.New, secret[:])
+	mac.Write([]byte("muster tokens for meetings"))
+	return mac.Sum(nil)
 }
 
 // leaveLobby ends the sharing, after the node has.

@@ -6,11 +6,13 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A pointProcess is 'muster serve' as a process, which can be killed.
@@ -125,4 +127,85 @@ func TestCallOverOneDatabase(t *testing.T) {
 	}
 	startUp("nas2", b) // and is called again when it waits elsewhere
 	want(t, exitOK, "ping", "lab/nas2", "--count", "1", "--point", c.addr)
+}
+
+// TestTokensOverOneDatabase: a token is issued for all points, pays at all of
+// them from one quota, and is revoked at all of them.
+func TestTokensOverOneDatabase(t *testing.T) {
+	clearEnv(t)
+	store := newDatabase(t)
+	a, b := startProcess(t, "--store", store), startProcess(t, "--store", store)
+	if code, _, errs := musterRun(t.Context(), "token", "issue", "--data-dir", a.dir); code != exitUsage || !strings.Contains(errs, "--store") {
+		t.Errorf("in a directory that nobody reads: exit %d, %s", code, errs)
+	}
+	var issued struct{ ID, Token string }
+	if err := json.Unmarshal([]byte(want(t, exitOK, "token", "issue", "--store", store, "--quota", "1M", "--json")), &issued); err != nil {
+		t.Fatal(err)
+	}
+	tokenFile := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(tokenFile, []byte(issued.Token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, id := newKeyFile(t)
+	up := startJSON(t, strings.NewReader(""), "up", "--key", key, "--token-file", tokenFile, "--point", a.addr, "--expose", "echo="+startEcho(t))
+	up.want("reachable")
+	want(t, exitOK, "ping", id, "--count", "1", "--relay", "--point", b.addr)
+	used := func() (n int) {
+		var line struct{ Used int }
+		if err := json.Unmarshal([]byte(want(t, exitOK, "token", "ls", "--store", store, "--json")), &line); err != nil {
+			t.Fatal(err)
+		}
+		return line.Used
+	}
+	for late := time.Now().Add(20 * time.Second); used() == 0; {
+		if time.Now().After(late) {
+			t.Fatal("nothing is counted")
+		}
+	}
+	want(t, exitOK, "token", "revoke", issued.ID, "--store", store)
+	for late := time.Now().Add(20 * time.Second); ; {
+		code, _, errs := musterRun(t.Context(), "ping", id, "--count", "1", "--relay", "--point", b.addr)
+		if code == exitRefused {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("after the token was revoked: exit %d, %s", code, errs)
+		}
+	}
+	c := startProcess(t, "--store", store)
+	denied := startJSON(t, strings.NewReader(""), "up", "--token-file", tokenFile, "--point", c.addr, "--expose", "echo="+startEcho(t))
+	if e := denied.want("unreachable"); !strings.Contains(e["error"].(string), "does not let us") {
+		t.Errorf("at a point that has begun since: %v", e)
+	}
+}
+
+// TestServeDamagedToken: a token that cannot be read is named, and the point
+// goes on.
+func TestServeDamagedToken(t *testing.T) {
+	clearEnv(t)
+	d := startDaemon(t, "--discv5=false", "--pubsub=false")
+	want(t, exitOK, "token", "issue", "--data-dir", d.dir)
+	file := filepath.Join(d.dir, tokensDir, "aaaaaaab.json")
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	d.waitFor(`"event":"reloaded"`)
+	if code, body := d.get("/readyz?format=json"); code != 503 || !strings.Contains(body, "aaaaaaab") {
+		t.Errorf("ready: %d %s", code, body)
+	}
+	code, out, errs := musterRun(t.Context(), "token", "ls", "--data-dir", d.dir)
+	if code != exitOK || strings.Count(out, "\n") != 1 || !strings.Contains(errs, "aaaaaaab") {
+		t.Errorf("exit %d, %q, %s", code, out, errs)
+	}
+	want(t, exitOK, "token", "revoke", "aaaaaaab", "--data-dir", d.dir)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	d.waitFor(`"event":"reloaded"`)
+	if code, body := d.get("/readyz"); code != 200 {
+		t.Errorf("ready: %d %s", code, body)
+	}
 }

@@ -34,7 +34,7 @@ func (d *daemon) reload() {
 	limitMemory(p.memory)
 	d.setHook(p)
 	d.now = p
-	if err := d.tokens.Reload(); err != nil {
+	if err := d.tokens.Reload(d.ctx); err != nil {
 		d.log.Error("tokens not reloaded", "err", err)
 	}
 	if d.certs != nil {

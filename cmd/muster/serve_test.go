@@ -441,9 +441,7 @@ func TestServeKeyModes(t *testing.T) {
 		"empty":              func(_, key string) error { return os.WriteFile(key, nil, 0o600) },
 		"dir of others":      func(dir, _ string) error { return os.Chmod(dir, 0o777) },
 		"damaged discv5 key": func(dir, _ string) error { return os.WriteFile(filepath.Join(dir, "discv5.key"), b[1:], 0o600) },
-		"damaged token": func(dir, _ string) error {
-			return os.MkdirAll(filepath.Join(dir, "tokens"), 0o700)
-		},
+		"tokens are a file":  func(dir, _ string) error { return os.WriteFile(filepath.Join(dir, "tokens"), nil, 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -452,11 +450,6 @@ func TestServeKeyModes(t *testing.T) {
 			}
 			if err := spoil(dir, filepath.Join(dir, "node.key")); err != nil {
 				t.Fatal(err)
-			}
-			if name == "damaged token" {
-				if err := os.WriteFile(filepath.Join(dir, "tokens", "aaaaaaaa.json"), []byte("{"), 0o600); err != nil {
-					t.Fatal(err)
-				}
 			}
 			code, out, errs := musterRun(t.Context(), "serve", "--data-dir", dir, "--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0",
 				"--admin", "", "--discv5-listen", "127.0.0.1:0", "--store", "memory")

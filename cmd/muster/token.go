@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-p2p/muster/access"
+	"github.com/muster-p2p/muster/access/pgaccess"
 )
 
 func newTokenCmd(e *env) *cobra.Command {
@@ -24,43 +26,75 @@ func newTokenCmd(e *env) *cobra.Command {
 // tokenFlags say which point's tokens are meant.
 type tokenFlags struct {
 	dataDir string
+	store   string
 	json    bool
+}
+
+// An openTokens is the tokens of a point, or of those that share them.
+type openTokens struct {
+	access.Tokens
+	usage *access.Usage
+	close func() error
 }
 
 func (f *tokenFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "the point's data `DIR` (default: as for 'muster serve')")
+	cmd.Flags().StringVar(&f.store, "store", "", "the point's store, if that is `postgres://…`: tokens of points over one database are there (default: as for 'muster serve')")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON objects, one per line")
 }
 
 // open returns the tokens, and what was used of them.
-func (f *tokenFlags) open(e *env) (*access.Tokens, *access.Usage, error) {
-	// The daemon's own configuration says where its data directory is.
+func (f *tokenFlags) open(ctx context.Context, e *env) (*openTokens, error) {
+	// The daemon's own configuration says where its data directory and its
+	// store are.
 	flags := configFlags{given: source{}}
 	if f.dataDir != "" {
 		flags.given["node.data_dir"] = given{[]string{f.dataDir}, "--data-dir"}
 	}
+	if f.store != "" {
+		flags.given["store.url"] = given{[]string{f.store}, "--store"}
+	}
 	c, err := flags.load()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if kindOfStore(c.store) == "postgres" {
+		s, err := pgaccess.Open(ctx, pgaccess.Config{URL: c.store})
+		if err != nil {
+			return nil, fail(exitLocal, err, "check --store")
+		}
+		f.tellDamaged(e, s)
+		return &openTokens{s, s.Usage(), s.Close}, nil
 	}
 	if err := c.setDirs(); err != nil {
-		return nil, nil, usageError(err, "give --data-dir")
+		return nil, usageError(err, "give --data-dir")
 	}
 	if err := openDataDir(c.dataDir, false); err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if _, err := os.Lstat(filepath.Join(c.dataDir, sharedMark)); err == nil {
+		return nil, usageError(errors.New("the point of this data directory keeps its tokens in its database"), "give its --store, or MUSTER_STORE")
 	}
 	if _, err := os.Lstat(c.keyFile); err != nil {
 		fmt.Fprintf(e.stderr, "no point has used %s yet: if yours has another data directory, give it with --data-dir\n", c.dataDir)
 	}
-	tokens, err := access.OpenTokens(filepath.Join(c.dataDir, tokensDir))
+	tokens, err := access.OpenTokens(filepath.Join(c.dataDir, tokensDir), nil)
 	if err != nil {
-		return nil, nil, fail(exitLocal, err, "")
+		return nil, fail(exitLocal, err, "")
 	}
 	usage, err := access.OpenUsage(filepath.Join(c.dataDir, usageFile))
 	if err != nil {
-		return nil, nil, fail(exitLocal, err, "")
+		return nil, fail(exitLocal, err, "")
 	}
-	return tokens, usage, nil
+	f.tellDamaged(e, tokens)
+	return &openTokens{tokens, usage, func() error { return nil }}, nil
+}
+
+// tellDamaged names what cannot be read.
+func (f *tokenFlags) tellDamaged(e *env, tokens access.Tokens) {
+	for _, id := range tokens.Set(time.Now()).Damaged() {
+		fmt.Fprintf(e.stderr, "token %s is damaged and refused: restore it from a backup, or revoke it\n", id)
+	}
 }
 
 func newTokenIssueCmd(e *env) *cobra.Command {
@@ -79,7 +113,7 @@ Scopes: reach (to be called through the point, and to call; it includes relay),
 relay (the rdv server only), rendezvous (to register names; the peer itself is
 the credential then, so it needs --peer).`,
 		Args: exactArgs(),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			tok := access.Token{Namespaces: names, Note: note}
 			for _, s := range scopes {
 				tok.Scopes = append(tok.Scopes, access.Scope(s))
@@ -100,7 +134,7 @@ the credential then, so it needs --peer).`,
 			case expires > 0:
 				tok.Expires = now.Add(expires).UTC().Truncate(time.Second)
 			}
-			return f.issue(e, now, tok)
+			return f.issue(cmd.Context(), e, now, tok)
 		},
 	}
 	f.add(cmd)
@@ -114,12 +148,13 @@ the credential then, so it needs --peer).`,
 	return cmd
 }
 
-func (f *tokenFlags) issue(e *env, now time.Time, tok access.Token) error {
-	tokens, _, err := f.open(e)
+func (f *tokenFlags) issue(ctx context.Context, e *env, now time.Time, tok access.Token) (err error) {
+	tokens, err := f.open(ctx, e)
 	if err != nil {
 		return err
 	}
-	text, tok, err := tokens.Issue(now, tok)
+	defer func() { err = errors.Join(err, tokens.close()) }()
+	text, tok, err := tokens.Issue(ctx, now, tok)
 	if err != nil {
 		return usageError(err, "")
 	}
@@ -140,12 +175,13 @@ func newTokenRevokeCmd(e *env) *cobra.Command {
 		Use:   "revoke ID",
 		Short: "Forget a token; a point that runs refuses it within a second",
 		Args:  exactArgs("ID"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			tokens, _, err := f.open(e)
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			tokens, err := f.open(cmd.Context(), e)
 			if err != nil {
 				return err
 			}
-			err = tokens.Revoke(args[0])
+			defer func() { err = errors.Join(err, tokens.close()) }()
+			err = tokens.Revoke(cmd.Context(), args[0])
 			switch {
 			case errors.Is(err, access.ErrNoToken):
 				return fail(exitNotFound, err, "'muster token ls' lists them")
@@ -194,13 +230,14 @@ func newTokenListCmd(e *env) *cobra.Command {
 		Aliases: []string{"list"},
 		Short:   "List tokens: ID, scopes, bytes used of the quota, expiry, note",
 		Args:    exactArgs(),
-		RunE: func(*cobra.Command, []string) error {
-			tokens, usage, err := f.open(e)
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			tokens, err := f.open(cmd.Context(), e)
 			if err != nil {
 				return err
 			}
-			for _, t := range tokens.List() {
-				if err := f.print(e, lineOfToken(t, usage.Bytes(t.ID))); err != nil {
+			defer func() { err = errors.Join(err, tokens.close()) }()
+			for _, t := range tokens.Set(time.Now()).List() {
+				if err := f.print(e, lineOfToken(t, tokens.usage.Bytes(t.ID))); err != nil {
 					return err
 				}
 			}
