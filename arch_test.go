@@ -33,6 +33,7 @@ var layers = map[string]int{
 	"pubsub/wire":            0,
 	"ticket":                 0,
 	"transfer/wire":          0,
+	"internal/balancer":      0,
 	"internal/bubble":        0,
 	"internal/simnet":        0,
 	"internal/groupcommit":   0,

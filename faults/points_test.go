@@ -3,8 +3,6 @@ package faults_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
 	"os"
 	"sync"
@@ -12,60 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/muster-p2p/muster/internal/balancer"
 )
-
-// balancer passes each connection on to the next backend that takes it.
-type balancer struct {
-	l        net.Listener
-	backends []string
-	next     atomic.Uint64
-	wg       sync.WaitGroup
-}
-
-func newBalancer(t *testing.T, backends ...string) *balancer {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &balancer{l: l, backends: backends}
-	b.wg.Go(b.run)
-	t.Cleanup(func() {
-		_ = l.Close()
-		b.wg.Wait()
-	})
-	return b
-}
-
-func (b *balancer) run() {
-	for {
-		c, err := b.l.Accept()
-		if err != nil {
-			return
-		}
-		b.wg.Go(func() { b.serve(c) })
-	}
-}
-
-func (b *balancer) serve(c net.Conn) {
-	defer func() { _ = c.Close() }()
-	first := int(b.next.Add(1))
-	for i := range b.backends {
-		s, err := net.Dial("tcp", b.backends[(first+i)%len(b.backends)])
-		if err != nil {
-			continue
-		}
-		b.wg.Go(func() {
-			_, _ = io.Copy(s, c)
-			if tcp, ok := s.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite()
-			}
-		})
-		_, _ = io.Copy(c, s)
-		_ = s.Close()
-		return
-	}
-}
 
 // TestPointKilled runs three daemons over one database behind a load balancer,
 // and kills one of them under traffic. Pairs that were caught in it try again;
@@ -91,7 +38,7 @@ func TestPointKilled(t *testing.T) {
 		}
 		ds, addrs, cs = append(ds, d), append(addrs, at.Host), append(cs, c)
 	}
-	all := &daemon{t: t, rdv: "http://" + newBalancer(t, addrs...).l.Addr().String()}
+	all := &daemon{t: t, rdv: "http://" + balancer.Start(t, addrs...)}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 

@@ -206,6 +206,7 @@ func TestRefusals(t *testing.T) {
 		{"address with a zone", "DIAL /t HTTP/1.1\r\n" + upgrade + "Rdv-Self-Addrs: [fe80::1%eth0]:1\r\n\r\n", 400},
 		{"address without a port", "DIAL /t HTTP/1.1\r\n" + upgrade + "Rdv-Self-Addrs: 192.0.2.1\r\n\r\n", 400},
 		{"ten addresses", "DIAL /t HTTP/1.1\r\n" + upgrade + "Rdv-Self-Addrs: " + addrs + "\r\n\r\n", 400},
+		{"many fields", "DIAL /t HTTP/1.1\r\n" + upgrade + strings.Repeat("X:\r\n", rdv.MaxFields) + "\r\n", 431},
 		{"large header", "DIAL /t HTTP/1.1\r\n" + upgrade + "X: " + strings.Repeat("x", rdv.MaxHeader) + "\r\n\r\n", 431},
 
 		// What a proxy in front may frame differently than we do.
@@ -253,6 +254,7 @@ func TestRequestsThatAreTaken(t *testing.T) {
 		{"lists", "ACCEPT /t HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: rdv/9, rdv/1\r\n\r\n", false},
 		{"no content", "ACCEPT /t HTTP/1.1\r\n" + upgrade + "Content-Length: 0\r\n\r\n", false},
 		{"no addresses", "ACCEPT /t HTTP/1.1\r\n" + upgrade + "Rdv-Self-Addrs:\r\n\r\n", false},
+		{"many fields", "ACCEPT /t HTTP/1.1\r\n" + upgrade + strings.Repeat("X:\r\n", rdv.MaxFields-2) + "\r\n", false},
 		{"nine addresses", "ACCEPT /t HTTP/1.1\r\n" + upgrade + "Rdv-Self-Addrs: " + strings.Repeat("192.0.2.1:1,", 9) + "\r\n\r\n", false},
 		{"escaped", "ACCEPT /%74 HTTP/1.1\r\n" + upgrade + "\r\n", false},
 		{"a query", "ACCEPT /t?x=y HTTP/1.1\r\n" + upgrade + "\r\n", false},

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/muster-p2p/muster/internal/balancer"
 	"github.com/muster-p2p/muster/rdv"
 	"github.com/muster-p2p/muster/rdv/pglobby"
 )
@@ -196,55 +197,6 @@ func TestPointsDatabaseAway(t *testing.T) {
 	}
 }
 
-// balancer passes each connection on to the next backend that takes it.
-type balancer struct {
-	l        net.Listener
-	backends []string
-	next     atomic.Uint64
-	wg       sync.WaitGroup
-}
-
-func newBalancer(t *testing.T, backends ...string) *balancer {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &balancer{l: l, backends: backends}
-	b.wg.Go(b.run)
-	t.Cleanup(func() {
-		_ = l.Close()
-		b.wg.Wait()
-	})
-	return b
-}
-
-func (b *balancer) run() {
-	for {
-		c, err := b.l.Accept()
-		if err != nil {
-			return
-		}
-		b.wg.Go(func() {
-			defer func() { _ = c.Close() }()
-			first := int(b.next.Add(1))
-			for i := range b.backends {
-				s, err := net.Dial("tcp", b.backends[(first+i)%len(b.backends)])
-				if err != nil {
-					continue
-				}
-				b.wg.Go(func() {
-					_, _ = io.Copy(s, c)
-					_ = s.(*net.TCPConn).CloseWrite()
-				})
-				_, _ = io.Copy(c, s)
-				_ = s.Close()
-				return
-			}
-		})
-	}
-}
-
 // TestPointKilled runs pairs through a load balancer over three processes, and
 // kills one of them. Pairs that were caught in it try again, as any client of a
 // server does that broke; all others do not notice.
@@ -256,8 +208,7 @@ func TestPointKilled(t *testing.T) {
 		p := newProcess(t, u)
 		ps, addrs = append(ps, p), append(addrs, p.addr)
 	}
-	lb := newBalancer(t, addrs...)
-	addr := lb.l.Addr().String()
+	addr := balancer.Start(t, addrs...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
