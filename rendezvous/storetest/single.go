@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -262,13 +263,19 @@ func testClosed(t *testing.T, m Maker) {
 	place := m.Place(t)
 	o := open(t, place(), rendezvous.Meta{})
 	var wg sync.WaitGroup
+	var closed atomic.Bool
 	acknowledged := make([]rendezvous.Change, 8)
 	for w := range acknowledged {
 		wg.Go(func() {
 			for seq := uint64(1); ; seq++ {
 				c := Registration("ns", w, seq, time.Hour)
+				late := closed.Load()
 				if err := o.Commit(t.Context(), []rendezvous.Change{c}); err != nil {
 					refused(t, err, rendezvous.ErrClosed)
+					return
+				}
+				if late {
+					t.Error("Commit after Close succeeded")
 					return
 				}
 				acknowledged[w] = c
@@ -277,6 +284,7 @@ func testClosed(t *testing.T, m Maker) {
 	}
 	o.wait(t, "100 changes", func() bool { return o.Last() > 100 })
 	o.close(t)
+	closed.Store(true)
 	wg.Wait()
 	o.close(t)
 	refused(t, o.Commit(t.Context(), []rendezvous.Change{Registration("ns", 1, 1, time.Hour)}), rendezvous.ErrClosed)
