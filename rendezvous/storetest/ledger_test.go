@@ -181,7 +181,7 @@ func (s *ledgerStore) tell(changes []rendezvous.Change) {
 	}
 }
 
-func (s *ledgerStore) Expire(_ context.Context, before time.Time) (n int, err error) {
+func (s *ledgerStore) Expire(_ context.Context, before time.Time) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.points[s] {
@@ -193,13 +193,21 @@ func (s *ledgerStore) Expire(_ context.Context, before time.Time) (n int, err er
 	case "drops nothing":
 		return 0, nil
 	}
+	var gone []rendezvous.Key
 	for k, c := range s.rows {
 		if c.Expires.Before(before) {
-			delete(s.rows, k)
-			n++
+			gone = append(gone, k)
 		}
 	}
-	return n, nil
+	if s.bug == "drops what it looked at" {
+		s.mu.Unlock()
+		time.Sleep(2 * time.Millisecond)
+		s.mu.Lock()
+	}
+	for _, k := range gone {
+		delete(s.rows, k)
+	}
+	return len(gone), nil
 }
 
 func (s *ledgerStore) Close() error {

@@ -63,7 +63,7 @@ func TestSuiteCatches(t *testing.T) {
 		{"cuts records", "Verbatim"},
 		{"keeps no source", "Verbatim"},
 		{"drops early", "Expire"},
-		{"drops early", "ExpireBesideRefresh"},
+		{"drops what it looked at", "ExpireBesideRefresh"},
 		{"drops nothing", "Expire"},
 		{"follows registrations only", "SharedFollow"},
 	} {

@@ -223,18 +223,22 @@ func testExpireBesideRefresh(t *testing.T, m Maker) {
 	o := open(t, place(), rendezvous.Meta{})
 	const peers, rounds = 50, 20
 	want := map[rendezvous.Key]rendezvous.Change{}
-	for range rounds {
+	for round := range rounds {
+		ns := "ns" + strconv.Itoa(round) // of its own: what is lost stays lost
 		for i := range peers {
-			o.commit(t, Registration("ns", i, 1, time.Minute))
+			o.commit(t, Registration(ns, i, 1, time.Minute))
 		}
 		var wg sync.WaitGroup
+		began := make(chan struct{})
 		wg.Go(func() {
+			close(began)
 			if _, err := o.Expire(t.Context(), time.Now().Add(30*time.Minute)); err != nil {
 				t.Errorf("Expire: %v", err)
 			}
 		})
+		<-began
 		for i := range peers {
-			c := Registration("ns", i, 2, time.Hour)
+			c := Registration(ns, i, 2, time.Hour)
 			o.commit(t, c)
 			want[c.Key] = c
 		}
