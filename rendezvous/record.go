@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -42,6 +43,9 @@ const (
 // isRustRecord reports whether an admitted record is signed as rust-libp2p
 // does.
 func isRustRecord(record []byte) bool {
+	if !bytes.Contains(record, []byte(rustPayloadType)) {
+		return false // nearly all: there is nothing to take apart
+	}
 	env, err := wire.ParseEnvelope(record)
 	return err == nil && string(env.PayloadType) == rustPayloadType
 }

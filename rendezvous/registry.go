@@ -191,6 +191,10 @@ func (r *registry) known(realm Realm, id peer.ID, record []byte) *entry {
 	if p == nil {
 		return nil
 	}
+	return p.known(record)
+}
+
+func (p *peerState) known(record []byte) *entry {
 	tried := 0
 	for e := range p.entries {
 		if bytes.Equal(e.record, record) {
@@ -274,21 +278,30 @@ func (r *registry) apply(now time.Time, changes []Change) {
 		}
 		realm.head = c.Pos
 		left := min(c.Expires.Sub(now), c.TTL)
-		old := r.entry(c.Key)
+		p := realm.peers[c.Peer]
+		var old *entry
+		if ns := realm.namespaces[c.NS]; p != nil && ns != nil {
+			old = p.get(ns)
+		}
 		switch {
 		case !c.Removed && left > 0:
-			r.set(realm, old, c, r.since(now)+int64(left))
+			r.set(realm, p, old, c, r.since(now)+int64(left))
 		case old != nil:
 			r.remove(old)
 		}
 	}
 }
 
-// set adds the registration of c or puts it in the place of old.
-func (r *registry) set(realm *realmState, old *entry, c *Change, deadline int64) {
-	p := r.peer(realm, &c.Registration)
+// set adds the registration of c, of peer p if that is not nil, or puts it in
+// the place of old.
+func (r *registry) set(realm *realmState, p *peerState, old *entry, c *Change, deadline int64) {
+	if p == nil {
+		p = &peerState{id: c.Peer}
+		realm.peers[c.Peer] = p
+	}
+	r.setSource(p, c.Source)
 	record, rust := c.Record, false
-	if same := r.known(c.Realm, c.Peer, record); same != nil {
+	if same := p.known(record); same != nil {
 		record, rust = same.record, same.rust
 	} else {
 		rust = c.Form == FormSigned && isRustRecord(record)

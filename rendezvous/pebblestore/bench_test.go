@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,12 +86,15 @@ func BenchmarkPointOpen(b *testing.B) {
 				return m.HeapAlloc
 			}
 			before := heap()
+			var cpu time.Duration
 			for b.Loop() {
+				start := processor()
 				p, err := rendezvous.NewPoint(h, rendezvous.Config{Store: newStore(b, pebblestore.Config{Dir: dir})})
 				if err != nil {
 					b.Fatal(err)
 				}
 				b.StopTimer()
+				cpu += processor() - start
 				if got := p.Stats().Registrations; got != n {
 					b.Fatalf("%d registrations of %d", got, n)
 				}
@@ -100,8 +104,16 @@ func BenchmarkPointOpen(b *testing.B) {
 				}
 				b.StartTimer()
 			}
+			b.ReportMetric(cpu.Seconds()/float64(b.N), "cpu-s/op")
 		})
 	}
+}
+
+// processor returns the CPU time that the process has used.
+func processor() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func fill(b *testing.B, dir string, n int) {

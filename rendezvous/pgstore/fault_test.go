@@ -453,3 +453,60 @@ func TestFailVanished(t *testing.T) {
 	}
 	t.Logf("committed after %v", time.Since(start))
 }
+
+// A database that may only be read, as a replica, is told from one that is
+// away.
+func TestReadOnly(t *testing.T) {
+	u := place(t)
+	openStore(t, pgstore.Config{URL: u})
+	s, err := newConfig(u + "&default_transaction_read_only=on")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Open(t.Context(), rendezvous.Meta{}, func([]rendezvous.Change) {})
+	if err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("opened: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A database that takes longer than the Timeout is given up and asked again:
+// what waits is committed when it is there, once, and what cannot wait is told.
+func TestSlow(t *testing.T) {
+	u := place(t)
+	schema := u[strings.LastIndex(u, "=")+1:]
+	s, m, _ := openStore(t, pgstore.Config{URL: u, Timeout: 200 * time.Millisecond})
+	db, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(background) }()
+	for _, sql := range []string{"begin", "select from " + schema + ".muster_rendezvous for update"} {
+		if _, err := db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patient := make(chan error, 1)
+	go func() { patient <- s.Commit(t.Context(), register("ns", 1, 1)) }()
+	eventually(t, "the store has noticed", func() bool { return s.Health() != nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.Commit(ctx, register("ns", 2, 1)); !errors.Is(err, rendezvous.ErrUnavailable) {
+		t.Errorf("who cannot wait is told %v", err)
+	}
+	if len(m.Live()) != 0 {
+		t.Error("applied, and not committed")
+	}
+	if _, err := db.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-patient; err != nil {
+		t.Errorf("who waited is told %v", err)
+	}
+	if _, ok := m.Get(register("ns", 1, 1)[0].Key); !ok {
+		t.Error("committed, and not applied")
+	}
+	checkTwice(t, "the store", m)
+}

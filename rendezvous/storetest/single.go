@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,18 +223,22 @@ func testExpireBesideRefresh(t *testing.T, m Maker) {
 	o := open(t, place(), rendezvous.Meta{})
 	const peers, rounds = 50, 20
 	want := map[rendezvous.Key]rendezvous.Change{}
-	for range rounds {
+	for round := range rounds {
+		ns := "ns" + strconv.Itoa(round) // of its own: what is lost stays lost
 		for i := range peers {
-			o.commit(t, Registration("ns", i, 1, time.Minute))
+			o.commit(t, Registration(ns, i, 1, time.Minute))
 		}
 		var wg sync.WaitGroup
+		began := make(chan struct{})
 		wg.Go(func() {
+			close(began)
 			if _, err := o.Expire(t.Context(), time.Now().Add(30*time.Minute)); err != nil {
 				t.Errorf("Expire: %v", err)
 			}
 		})
+		<-began
 		for i := range peers {
-			c := Registration("ns", i, 2, time.Hour)
+			c := Registration(ns, i, 2, time.Hour)
 			o.commit(t, c)
 			want[c.Key] = c
 		}
@@ -262,13 +267,19 @@ func testClosed(t *testing.T, m Maker) {
 	place := m.Place(t)
 	o := open(t, place(), rendezvous.Meta{})
 	var wg sync.WaitGroup
+	var closed atomic.Bool
 	acknowledged := make([]rendezvous.Change, 8)
 	for w := range acknowledged {
 		wg.Go(func() {
 			for seq := uint64(1); ; seq++ {
 				c := Registration("ns", w, seq, time.Hour)
+				late := closed.Load()
 				if err := o.Commit(t.Context(), []rendezvous.Change{c}); err != nil {
 					refused(t, err, rendezvous.ErrClosed)
+					return
+				}
+				if late {
+					t.Error("Commit after Close succeeded")
 					return
 				}
 				acknowledged[w] = c
@@ -277,6 +288,7 @@ func testClosed(t *testing.T, m Maker) {
 	}
 	o.wait(t, "100 changes", func() bool { return o.Last() > 100 })
 	o.close(t)
+	closed.Store(true)
 	wg.Wait()
 	o.close(t)
 	refused(t, o.Commit(t.Context(), []rendezvous.Change{Registration("ns", 1, 1, time.Hour)}), rendezvous.ErrClosed)
