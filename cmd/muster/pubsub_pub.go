@@ -19,11 +19,13 @@ func newPubCmd(e *env) *cobra.Command {
 	var f pubsubFlags
 	var raw, asJSON bool
 	var wait time.Duration
+	var minPeers int
 	cmd := &cobra.Command{
 		Use:   "pub TOPIC [MESSAGE|-]",
 		Short: "Publish to a topic: an argument, or each line of stdin",
 		Long: `Publish MESSAGE, or each line of stdin, to a topic. It waits until a peer
-is in the topic, and ends when everything has been sent to at least one.`,
+is in the topic, and ends when everything has been sent to at least one; with
+--min-peers it waits for more.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 2 {
 				return usageError(fmt.Errorf("muster pub takes TOPIC [MESSAGE|-], got %d arguments", len(args)), "see 'muster pub --help'")
@@ -35,16 +37,20 @@ is in the topic, and ends when everything has been sent to at least one.`,
 			if err != nil {
 				return err
 			}
+			if minPeers < 1 {
+				return usageError(fmt.Errorf("--min-peers is %d", minPeers), "1 or more")
+			}
 			if len(f.peers)+len(f.points)+len(f.find.bootnodes)+len(f.listen) == 0 {
 				return usageError(errors.New("nobody to publish to"), "name a peer with --peer, find one with --point or --bootnode, or wait for one with --listen")
 			}
-			return runPub(cmd.Context(), e, &f, args[0], wait, asJSON, next)
+			return runPub(cmd.Context(), e, &f, args[0], audience{minPeers, wait}, asJSON, next)
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&raw, "raw", false, "publish all of stdin as one message")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object per message: its id and how many peers it was sent to")
-	cmd.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for a peer in the topic")
+	cmd.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for peers in the topic")
+	cmd.Flags().IntVar(&minPeers, "min-peers", 1, "how many peers there have to be in the topic")
 	return cmd
 }
 
@@ -86,7 +92,7 @@ func once(b []byte) func() ([]byte, error) {
 	}
 }
 
-func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time.Duration, asJSON bool, next func() ([]byte, error)) (err error) {
+func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, audience audience, asJSON bool, next func() ([]byte, error)) (err error) {
 	s, err := f.open(e)
 	if err != nil {
 		return err
@@ -112,7 +118,7 @@ func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time
 		cancel()
 		err = errors.Join(err, found())
 	}()
-	if err := awaitPeer(ctx, t, wait); err != nil {
+	if err := audience.await(ctx, t); err != nil {
 		return err
 	}
 	for {
@@ -133,13 +139,22 @@ func runPub(ctx context.Context, e *env, f *pubsubFlags, topic string, wait time
 	}
 }
 
-// awaitPeer waits until somebody is in the topic.
-func awaitPeer(ctx context.Context, t *pubsub.Topic, wait time.Duration) error {
-	wctx, cancel := context.WithTimeout(ctx, wait)
+// An audience is who has to be in the topic before anything is published.
+type audience struct {
+	peers int
+	wait  time.Duration // for how long at most
+}
+
+func (a audience) await(ctx context.Context, t *pubsub.Topic) error {
+	wctx, cancel := context.WithTimeout(ctx, a.wait)
 	defer cancel()
-	err := t.AwaitPeers(wctx, 1)
+	err := t.AwaitPeers(wctx, a.peers)
 	if err != nil && ctx.Err() == nil && timedOut(err) {
-		return fail(exitTimeout, fmt.Errorf("nobody is in topic %q after %v", t, wait), "wait longer with --wait")
+		who := "nobody is"
+		if n := len(t.ListPeers()); n > 0 {
+			who = fmt.Sprintf("%d of %d peers are", n, a.peers)
+		}
+		return fail(exitTimeout, fmt.Errorf("%s in topic %q after %v", who, t, a.wait), "wait longer with --wait")
 	}
 	return err
 }

@@ -77,6 +77,23 @@ func TestPubSub(t *testing.T) {
 	}
 }
 
+// A publisher waits until all that it was told to wait for would get it.
+func TestPubMinPeers(t *testing.T) {
+	one, out1 := start(t, "sub", "news", "-n", "1")
+	var errOut strings.Builder
+	args := []string{"pub", "news", "to both", "--peer", one, "--min-peers", "2"}
+	if code := run(t.Context(), append(args, "--wait", "50ms"), nil, io.Discard, &errOut); code != exitTimeout || !strings.Contains(errOut.String(), "of 2 peers") && !strings.Contains(errOut.String(), "nobody") {
+		t.Errorf("exit %d, %s", code, errOut.String())
+	}
+	two, out2 := start(t, "sub", "news", "-n", "1", "--peer", one)
+	muster1(t, "", append(args, "--peer", two)...)
+	for _, out := range []*bufio.Reader{out1, out2} {
+		if line, err := out.ReadString('\n'); err != nil || line != "to both\n" {
+			t.Errorf("got %q, %v", line, err)
+		}
+	}
+}
+
 // Peers that know nothing of each other meet at a point.
 func TestPubSubFindsPeersAtAPoint(t *testing.T) {
 	point := startPoint(t)

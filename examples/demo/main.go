@@ -256,13 +256,13 @@ func (d *demo) talk() error {
 		return err
 	}
 	one := d.procs[len(d.procs)-1]
-	_, _, err = d.start("subscriber 2", "sub", "news", "--listen", "/ip4/127.0.0.1/tcp/0", "--peer", addr, "--count", "1")
+	_, addr2, err := d.start("subscriber 2", "sub", "news", "--listen", "/ip4/127.0.0.1/tcp/0", "--peer", addr, "--count", "1")
 	if err != nil {
 		return err
 	}
 	two := d.procs[len(d.procs)-1]
 	start := time.Now()
-	if _, err := d.output("pub", "news", "hello from three processes", "--peer", addr); err != nil {
+	if _, err := d.output("pub", "news", "hello from three processes", "--peer", addr, "--peer", addr2, "--min-peers", "2"); err != nil {
 		return err
 	}
 	for _, p := range []*process{one, two} {
