@@ -41,6 +41,7 @@ type PubSub struct {
 
 	closeMu sync.Mutex // guards closed and entering wg from outside
 	closed  bool
+	gone    chan struct{} // closed when the first Close has ended
 
 	ops       chan op       // to the owner goroutine
 	ownerGone chan struct{} // closed when it has ended
@@ -119,6 +120,7 @@ func New(h host.Host, cfg Config) (*PubSub, error) {
 		log:        cfg.Logger,
 		ops:        make(chan op, opQueue),
 		ownerGone:  make(chan struct{}),
+		gone:       make(chan struct{}),
 		peers:      make(map[peer.ID]*Peer),
 		observers:  cfg.Observers,
 		cache:      newMessageCache(cfg.Params.HistoryGossip, cfg.Params.HistoryLength, cfg.CacheBytes),
@@ -267,15 +269,17 @@ func (ps *PubSub) start() {
 }
 
 // Close leaves all topics, closes every stream and subscription, and waits
-// for all goroutines. It may be called more than once.
+// for all goroutines. It may be called more than once, and at once: each call
+// returns when all of it is done.
 func (ps *PubSub) Close() error {
 	ps.closeMu.Lock()
 	if ps.closed {
 		ps.closeMu.Unlock()
-		ps.wg.Wait()
+		<-ps.gone
 		return nil
 	}
 	ps.closed = true
+	defer close(ps.gone)
 	if ps.unlink != nil {
 		ps.unlink()
 	}

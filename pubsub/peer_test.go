@@ -198,19 +198,18 @@ func TestUnsubscribeAndResubscribe(t *testing.T) {
 	}
 }
 
+// SUBSCRIBE is answered by GRAFT at once, and not at the next heartbeat, for
+// which go-libp2p waits.
 func TestSubscribeToGraftIsQuick(t *testing.T) {
-	a, ha := newPubSub(t)
-	b, hb := newPubSub(t)
+	params := pubsub.DefaultGossipSubParams()
+	params.HeartbeatInterval = time.Hour // none comes
+	a, ha := newPubSub(t, pubsub.WithGossipSubParams(params))
+	b, hb := newPubSub(t, pubsub.WithGossipSubParams(params))
 	connect(t, ha, hb)
 	within(t, 5*time.Second, "ready", func() bool { return len(a.ListPeers("")) == 1 && len(b.ListPeers("")) == 1 })
 	_, _ = subscribe(t, a, "t")
-	start := time.Now()
 	_, _ = subscribe(t, b, "t")
-	within(t, 5*time.Second, "GRAFT", func() bool { return len(a.MeshPeers("t")) == 1 })
-	// The mark is 5 ms; the heartbeat, which go-libp2p waits for, is 1 s.
-	if took := time.Since(start); took > 500*time.Millisecond {
-		t.Errorf("SUBSCRIBE to GRAFT took %v", took)
-	}
+	within(t, 5*time.Second, "GRAFT", func() bool { return len(a.MeshPeers("t")) == 1 && len(b.MeshPeers("t")) == 1 })
 }
 
 func TestPublishErrors(t *testing.T) {
@@ -247,6 +246,10 @@ func TestPublishErrors(t *testing.T) {
 
 // A burst is delivered, or refused with an error: nothing is lost in silence.
 func TestBurst(t *testing.T) {
+	messages := 2000
+	if pubsub.UnderRace {
+		messages = 500
+	}
 	for _, tt := range []struct {
 		name string
 		opts []pubsub.Option
@@ -268,7 +271,7 @@ func TestBurst(t *testing.T) {
 				t.Fatal(err)
 			}
 			ok := 0
-			for i := range 2000 {
+			for i := range messages {
 				err := ta.Publish(t.Context(), fmt.Appendf(nil, "%d", i))
 				switch {
 				case err == nil:

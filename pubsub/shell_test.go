@@ -290,7 +290,7 @@ func TestRemoteTracer(t *testing.T) {
 			select {
 			case k := <-names:
 				seen[k] = true
-			case <-time.After(5 * time.Second):
+			case <-time.After(slowest * 5 * time.Second):
 				t.Fatalf("no %v came, only %v", want, seen)
 			}
 		}

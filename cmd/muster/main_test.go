@@ -13,8 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/muster-p2p/muster/internal/bubble"
 )
 
 // stuck is a verb that does not end.
@@ -65,7 +66,7 @@ func (w reluctant) Write(b []byte) (int, error) {
 // stop at once, and one that does not says nothing.
 func TestSlowStopIsSaid(t *testing.T) {
 	for _, slow := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			out := reluctant{make(chan struct{}), make(chan struct{})}
 			var errs bytes.Buffer
