@@ -75,6 +75,15 @@ const (
 	// meetSpacing is the least time between two attempts, however often the
 	// network changes, and whatever the peer asks for.
 	meetSpacing = 5 * time.Second
+
+	// callSpacing is the least time between two attempts that the acceptor calls
+	// for: each has the dialer knock at addresses of the acceptor's choice.
+	callSpacing = time.Minute
+
+	// maxPaths bounds the paths of a link: a relay and a direct path, and as many
+	// that take their places before it is noticed that these are dead. The dialer
+	// gives up what is too much; an evil one does not.
+	maxPaths = 4
 )
 
 // slack is by how much a direct path may be slower than the relay and still
@@ -125,6 +134,7 @@ type tracks struct {
 	attempt time.Time // when the next attempt is due; zero: not planned
 	met     time.Time // when the last one began, or was asked for
 	hurry   bool      // the next one is due at once
+	heeded  time.Time // when the peer last called for one, and was heard
 }
 
 func (t *tracks) find(id int) *track {
@@ -215,8 +225,25 @@ func (t *tracks) changed(now time.Time) {
 
 // called reports that the peer's network has changed.
 func (t *tracks) called(now time.Time) {
-	t.hurry = true
+	if !t.heeded.IsZero() && now.Sub(t.heeded) < callSpacing {
+		return
+	}
+	t.heeded, t.hurry = now, true
 	t.wake(now)
+}
+
+// surplus returns the path to give up if there are too many: the oldest that is
+// not sent on. Zero is none.
+func (t *tracks) surplus() int {
+	if len(t.list) <= maxPaths {
+		return 0
+	}
+	for _, tr := range t.list {
+		if tr.id != t.active {
+			return tr.id
+		}
+	}
+	return 0
 }
 
 func (t *tracks) measured(now time.Time, tr *track, rtt time.Duration) {

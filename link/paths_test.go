@@ -219,23 +219,32 @@ func TestStandbyIsAskedToo(t *testing.T) {
 	}
 }
 
-// TestHurry: attempts that changes of the network call for, on either side, are
-// five seconds apart at least, and stop when there is a direct path.
+// TestHurry: attempts that changes of the network call for are five seconds apart
+// at least, those that the acceptor calls for a minute; and it calls once.
 func TestHurry(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1000, 0)
-	m := &tracks{dialer: true, retry: true}
-	m.add(start, 1, Relay, 20*time.Millisecond)
-	var at []time.Duration
-	for now := start; now.Before(start.Add(time.Minute)); now = now.Add(100 * time.Millisecond) {
-		if m.called(now); m.advance(now, false).meet != 0 {
-			at = append(at, now.Sub(start))
+	for name, tt := range map[string]struct {
+		call func(m *tracks, now time.Time)
+		want []time.Duration
+	}{
+		"here": {(*tracks).changed, []time.Duration{5e9, 10e9, 15e9, 20e9, 25e9, 30e9, 35e9, 40e9, 45e9, 50e9, 55e9}},
+		// The others are the usual ones.
+		"there": {(*tracks).called, []time.Duration{5e9, 20e9, 50e9}},
+	} {
+		m := &tracks{dialer: true, retry: true}
+		m.add(start, 1, Relay, 20*time.Millisecond)
+		var at []time.Duration
+		for now := start; now.Before(start.Add(time.Minute)); now = now.Add(100 * time.Millisecond) {
+			if tt.call(m, now); m.advance(now, false).meet != 0 {
+				at = append(at, now.Sub(start))
+			}
+			m.heardOn(now, 1, false)
+			m.pong(now, 1, m.list[0].ping)
 		}
-		m.heardOn(now, 1, false)
-		m.pong(now, 1, m.list[0].ping)
-	}
-	if len(at) != 11 || at[0] != meetSpacing {
-		t.Errorf("attempts at %v", at)
+		if !slices.Equal(at, tt.want) {
+			t.Errorf("%s: attempts at %v, want %v", name, at, tt.want)
+		}
 	}
 	acceptor := &tracks{retry: true}
 	acceptor.add(start, 1, Relay, 20*time.Millisecond)

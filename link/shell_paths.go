@@ -47,6 +47,7 @@ func (c *Conn) attach(p *path) {
 	c.moved(was)
 	c.tracks.next = now
 	c.wg.Go(func() { c.serve(p) })
+	c.lose(c.find(c.tracks.surplus()), nil)
 	c.pump(now)
 }
 

@@ -114,15 +114,22 @@ func (s *Server) handle(stream network.Stream) {
 // serve reads what is asked and answers.
 func (s *Server) serve(stream network.Stream, who requester, parking func()) error {
 	r := &messageReader{r: stream}
-	var m wire.Message
-	if err := within(stream, FirstWait, func() error { return r.read(&m) }); err != nil {
+	m := new(wire.Message)
+	if err := within(stream, FirstWait, func() error { return r.read(m) }); err != nil {
 		return err
 	}
-	switch m.Kind {
-	case wire.Park:
+	if m.Kind == wire.Park {
 		return s.park(stream, r, who, m.Access, parking)
+	}
+	return s.request(stream, who, m)
+}
+
+// request answers what is no PARK. It is not part of serve, whose stack a parked
+// callee keeps.
+func (s *Server) request(stream network.Stream, who requester, m *wire.Message) error {
+	switch m.Kind {
 	case wire.Invite:
-		return s.answer(stream, OpInvite, s.invite(who, &m, false))
+		return s.answer(stream, OpInvite, s.invite(who, m, false))
 	case wire.Reserve:
 		return s.answer(stream, OpReserve, s.reserve(who, m.Access))
 	default:
