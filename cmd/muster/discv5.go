@@ -93,8 +93,11 @@ func (f *discv5Flags) start(e *env) (*discv5.Node, error) {
 		return nil, err
 	}
 	n, err := discv5.Listen(cfg)
-	if err != nil {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return nil, fail(exitLocal, err, "is the port in use, or the address not of this machine?")
+	}
+	if err != nil {
+		return nil, fail(exitLocal, err, "")
 	}
 	return n, nil
 }

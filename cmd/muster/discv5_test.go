@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -93,6 +95,31 @@ func TestDiscv5TimeOut(t *testing.T) {
 	}
 	if _, _, code := command(t, "discv5", "resolve", boot, strings.Repeat("ab", 32)); code != exitNotFound {
 		t.Errorf("resolve of an unknown ID: exit %d, want %d", code, exitNotFound)
+	}
+}
+
+// TestDiscv5CannotStart: the hint is about what is wrong.
+func TestDiscv5CannotStart(t *testing.T) {
+	taken, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // nothing is lost with it
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "discv5-seq"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		port bool
+	}{
+		{[]string{"--addr", taken.LocalAddr().String()}, true},
+		{[]string{"--addr", "127.0.0.1:0", "--db", dir}, false},
+	} {
+		_, stderr, code := command(t, append([]string{"discv5", "listen"}, tt.args...)...)
+		if code != exitLocal || strings.Contains(stderr, "port in use") != tt.port {
+			t.Errorf("%v: exit %d, %s", tt.args, code, stderr)
+		}
 	}
 }
 
