@@ -239,10 +239,11 @@ func (d *Discovery) registerOne(ctx context.Context, p peer.ID, ns string, ttl t
 	if err != nil {
 		return 0, err
 	}
-	if ttl == 0 {
-		ttl = d.client.defaultTTL()
+	granted, err := d.cfg.Point.registerSelf(d.realm(), ns, rec, ttl)
+	if errors.Is(err, ErrInvalidTTL) && !d.cfg.Client.StrictTTL {
+		return d.cfg.Point.registerSelf(d.realm(), ns, rec, 0)
 	}
-	return ttl, d.cfg.Point.registerSelf(d.realm(), ns, rec, ttl)
+	return granted, err
 }
 
 func (d *Discovery) realm() Realm {

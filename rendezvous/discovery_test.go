@@ -637,6 +637,32 @@ func TestUnsubscribe(t *testing.T) {
 	}
 }
 
+// A host's own point grants no more than it would to others.
+func TestOwnPointGrants(t *testing.T) {
+	h := newHost(t)
+	own := pointOn(t, h, rendezvous.Config{Waku: true})
+	for _, tt := range []struct {
+		strict, waku bool
+		ttl, granted time.Duration
+		refused      bool
+	}{
+		{ttl: 0, granted: rendezvous.DefaultTTL},
+		{ttl: 3 * time.Hour, granted: 3 * time.Hour},
+		{ttl: 1000 * time.Hour, granted: rendezvous.DefaultTTL},
+		{ttl: 1000 * time.Hour, strict: true, refused: true},
+		{ttl: -time.Second, strict: true, refused: true},
+		{ttl: time.Second, strict: true, refused: true},
+		{ttl: 0, waku: true, granted: rendezvous.WakuTTL},
+		{ttl: time.Hour, waku: true, granted: rendezvous.WakuTTL},
+	} {
+		d := newDiscovery(t, h, rendezvous.DiscoveryConfig{Point: own, Client: rendezvous.ClientConfig{StrictTTL: tt.strict, Waku: tt.waku}})
+		results, err := d.Register(t.Context(), "lab", tt.ttl)
+		if err != nil || len(results) != 1 || results[0].TTL != tt.granted || errors.Is(results[0].Err, rendezvous.ErrInvalidTTL) != tt.refused {
+			t.Errorf("%+v: %+v, %v", tt, results, err)
+		}
+	}
+}
+
 func TestWatch(t *testing.T) {
 	store := rendezvous.NewMemory()
 	_, ph := newPoint(t, rendezvous.Config{Store: store})

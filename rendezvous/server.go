@@ -75,7 +75,7 @@ func (x *session) register() (time.Duration, error) {
 	if !x.validNS() || x.in.NS == "" {
 		return 0, ErrInvalidNamespace
 	}
-	ttl, err := x.ttl()
+	ttl, err := x.p.grant(x.realm, x.in.TTL)
 	if err != nil {
 		return 0, err
 	}
@@ -91,15 +91,15 @@ func (x *session) register() (time.Duration, error) {
 	if err := x.record(&reg); err != nil {
 		return 0, err
 	}
-	if x.realm == RealmWaku {
-		reg.TTL += WakuGrace
-	}
-	reg.Expires = now.Add(reg.TTL)
 	return ttl, x.p.put(now, &reg)
 }
 
-// put registers what has been checked.
+// put registers what has been checked, for as long as was granted.
 func (p *Point) put(now time.Time, reg *Registration) error {
+	if reg.Realm == RealmWaku {
+		reg.TTL += WakuGrace
+	}
+	reg.Expires = now.Add(reg.TTL)
 	p.mu.Lock()
 	t, err := p.reg.admit(now, reg)
 	p.mu.Unlock()
@@ -150,21 +150,22 @@ const (
 	MaxWakuNamespace = 256
 )
 
-// ttl returns the lifetime that is asked for. Absent and zero are the default.
-// What is out of bounds is refused: a client that is granted less than it
-// counts on goes missing. Seconds are compared before they are multiplied.
-func (x *session) ttl() (time.Duration, error) {
-	least, most, def := x.p.cfg.MinTTL, x.p.cfg.MaxTTL, x.p.cfg.DefaultTTL
-	if x.realm == RealmWaku {
+// grant returns the lifetime that is asked for. Zero, which stands for absent
+// too, is the default. What is out of bounds is refused: a client that is
+// granted less than it counts on goes missing. Seconds are compared before they
+// are multiplied.
+func (p *Point) grant(realm Realm, seconds uint64) (time.Duration, error) {
+	least, most, def := p.cfg.MinTTL, p.cfg.MaxTTL, p.cfg.DefaultTTL
+	if realm == RealmWaku {
 		least, most, def = time.Second, WakuTTL, WakuTTL
 	}
-	if x.in.TTL == 0 {
+	if seconds == 0 {
 		return def, nil
 	}
-	if x.in.TTL < uint64(least/time.Second) || x.in.TTL > uint64(most/time.Second) {
+	if seconds < uint64(least/time.Second) || seconds > uint64(most/time.Second) {
 		return 0, ErrInvalidTTL
 	}
-	return time.Duration(x.in.TTL) * time.Second, nil
+	return time.Duration(seconds) * time.Second, nil
 }
 
 func (x *session) access(op Op) error {
@@ -260,19 +261,22 @@ func (x *session) unregister() error {
 	return x.p.commit(x.realm, changes)
 }
 
-// registerSelf registers the point's own host, without limits of rate.
-func (p *Point) registerSelf(realm Realm, ns string, rec []byte, ttl time.Duration) error {
+// registerSelf registers the point's own host, without limits of rate, and
+// returns the granted lifetime.
+func (p *Point) registerSelf(realm Realm, ns string, rec []byte, ttl time.Duration) (time.Duration, error) {
 	seq, err := admitRecord(rec, p.host.ID())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if p.stores[realm] == nil {
-		return ErrUnsupported
+		return 0, ErrUnsupported
 	}
-	now := time.Now()
-	return p.put(now, &Registration{
-		Key: Key{Realm: realm, NS: ns, Peer: p.host.ID()}, Record: rec, Form: FormSigned,
-		Seq: seq, TTL: ttl, Expires: now.Add(ttl),
+	granted, err := p.grant(realm, uint64(ttl/time.Second))
+	if err != nil {
+		return 0, err
+	}
+	return granted, p.put(time.Now(), &Registration{
+		Key: Key{Realm: realm, NS: ns, Peer: p.host.ID()}, Record: rec, Form: FormSigned, Seq: seq, TTL: granted,
 	})
 }
 

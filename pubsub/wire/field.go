@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/muster-p2p/muster/internal/protoskip"
 )
 
 // ErrMalformed says that bytes are not an RPC: truncated, or a known field of
@@ -94,7 +96,7 @@ func slowField(b []byte) (tag uint64, val []byte, n uint64, rest []byte, ok bool
 	case protowire.VarintType:
 		n, k = protowire.ConsumeVarint(b)
 	default:
-		k = protowire.ConsumeFieldValue(num, typ, b)
+		k = protoskip.Value(num, typ, b)
 	}
 	if k < 0 {
 		return 0, nil, 0, nil, false

@@ -6,6 +6,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/muster-p2p/muster/internal/protoskip"
 )
 
 // Parse reads one message without its length into m, which it resets. Nothing
@@ -52,7 +54,7 @@ func (m *Message) field(num protowire.Number, typ protowire.Type, b []byte) (int
 		}
 		return n, m.setBytes(num, v)
 	default:
-		n := protowire.ConsumeFieldValue(num, typ, b)
+		n := protoskip.Value(num, typ, b)
 		if n < 0 {
 			return 0, malformed("field value")
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/muster-p2p/muster/internal/protoskip"
 )
 
 // ErrMalformed is wrapped by the errors of the Parse functions: the bytes are
@@ -26,7 +28,7 @@ func fields(b []byte, f func(num protowire.Number, typ protowire.Type, b []byte)
 		b = b[n:]
 		n = f(num, typ, b)
 		if n == 0 {
-			n = protowire.ConsumeFieldValue(num, typ, b)
+			n = protoskip.Value(num, typ, b)
 		}
 		if n < 0 {
 			return malformed("field value")
