@@ -88,6 +88,10 @@ type pipe struct {
 	interactive bool
 
 	progress *pipeProgress // nil: none
+
+	// over, if not nil, is closed when conn has ended both ways: in may have
+	// nothing for hours in which to notice it.
+	over <-chan struct{}
 }
 
 // run returns when both directions have ended, or the context has. The end of
@@ -101,11 +105,9 @@ func (p *pipe) run(ctx context.Context) (sent, received int64, err error) {
 		defer p.progress.meter.clear()
 	}
 	var out, back atomic.Int64
-	sending := make(chan error, 1)
-	receiving := make(chan error, 1)
-	go func() { sending <- p.send(&out) }()
-	go func() { receiving <- p.receive(&back) }()
+	sending, receiving := async(func() error { return p.send(&out) }), async(func() error { return p.receive(&back) })
 	var sendErr, receiveErr error
+	over := p.over
 	for sending != nil || receiving != nil {
 		select {
 		case sendErr = <-sending:
@@ -115,11 +117,25 @@ func (p *pipe) run(ctx context.Context) (sent, received int64, err error) {
 			if receiveErr != nil || p.interactive {
 				sending = nil // nothing that is typed now has a reader
 			}
+		case <-over:
+			over = nil
+			// A peer that left in order has what was sent: what in has to say yet
+			// decides whether that was all.
+			if err := p.conn.CloseWrite(); err != nil && sending != nil && !p.interactive {
+				sendErr, sending = err, nil
+			}
 		case <-ctx.Done():
 			return out.Load(), back.Load(), context.Cause(ctx)
 		}
 	}
 	return out.Load(), back.Load(), pipeError(ctx, sendErr, receiveErr)
+}
+
+// async returns what f returns, when it has. Nobody has to wait for it.
+func async(f func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return done
 }
 
 func (p *pipe) send(n *atomic.Int64) error {

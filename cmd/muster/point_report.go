@@ -113,7 +113,7 @@ func pipeLink(ctx context.Context, e *env, ev events, start time.Time, conn *lin
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	in := &reading{r: e.stdin, failed: func(err error) { cancel(fail(exitLocal, fmt.Errorf("read the input: %w", err), "")) }}
-	p := pipe{conn: interruptible{conn}, in: in, out: e.stdout, interactive: isTerminal(e.stdin)}
+	p := pipe{conn: interruptible{conn}, in: in, out: e.stdout, interactive: isTerminal(e.stdin), over: conn.Done()}
 	if !isTerminal(e.stdin) && !isTerminal(e.stdout) && !ev.json {
 		p.progress = newProgress(e.stderr, e.stdin)
 	}

@@ -201,8 +201,8 @@ func TestCallByName(t *testing.T) {
 	want(t, exitNotFound, "call", id)
 	for _, whom := range []string{"lab/nas", id} {
 		l := startJSON(t, strings.NewReader("hello"), "listen", "--ns", "lab", "--name", "nas", "--key", file)
-		for range 2 {
-			l.want("registered")
+		for range 3 { // lab, lab/nas, and reachable, in any order
+			l.want("registered", "reachable")
 		}
 		if out := want(t, exitOK, "find", "lab"); !strings.Contains(out, id) {
 			t.Errorf("find: %q", out)
@@ -258,8 +258,14 @@ func TestUpForward(t *testing.T) {
 	}
 	// A peer that is up answers pings, and takes no pipe.
 	out := want(t, exitOK, "ping", "lab/nas", "--count", "3", "--interval", "100ms")
-	if !strings.Contains(out, "seq=3 path=") || !strings.Contains(out, "path: direct") {
+	if !strings.Contains(out, "seq=3 path=") || strings.Contains(out, "seq=4") {
 		t.Errorf("ping: %s", out)
+	}
+	lines, stop := startVerb(t, "ping", "lab/nas", "--interval", "100ms")
+	for !strings.HasPrefix(nextLine(t, lines), "path: direct ") { // at once, or as soon as there is one
+	}
+	if code := stop(); code != exitOK {
+		t.Errorf("ping ended with exit %d", code)
 	}
 	want(t, exitNotFound, "call", "lab/nas")
 }
@@ -388,13 +394,7 @@ func TestInterruptedIsNotTheEnd(t *testing.T) {
 // TestTwoPoints: one of two points may be dead.
 func TestTwoPoints(t *testing.T) {
 	clearEnv(t)
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(gone.Addr().String())
-	_ = gone.Close()
-	dead := "/ip4/127.0.0.1/tcp/" + port + "/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
+	const dead = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
 	t.Setenv(envPoint, dead+","+startReachPoint(t, reach.Config{}))
 	file, id := newKeyFile(t)
 	up := startJSON(t, strings.NewReader(""), "up", "--ns", "lab", "--name", "nas", "--key", file)
@@ -434,4 +434,26 @@ func TestReachUsage(t *testing.T) {
 			t.Errorf("%v: exit %d: %s", args, code, stderr)
 		}
 	}
+}
+
+// TestOutputBreaks: who cannot write what comes tells the peer.
+func TestOutputBreaks(t *testing.T) {
+	clearEnv(t)
+	r, w := io.Pipe()
+	defer w.Close() //nolint:errcheck // always nil
+	l := startJSON(t, r, "listen", "--server", startRdvServer(t))
+	text, _ := l.want("ticket")["ticket"].(string)
+	out, in := io.Pipe()
+	_ = out.Close()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(t.Context(), []string{"call", text}, strings.NewReader("all of it"), in, io.Discard)
+	}()
+	if _, err := io.WriteString(w, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if code := <-ended; code != exitOther {
+		t.Errorf("exit %d", code)
+	}
+	l.wait(exitOther)
 }

@@ -621,12 +621,8 @@ func TestServeTellsWhatWorks(t *testing.T) {
 		return strings.Fields(line)[1:]
 	}
 	up := startJSON(t, strings.NewReader(""), append(command(0), "--key", filepath.Join(t.TempDir(), "key"))...)
-	for seen := map[any]bool{}; !seen["reachable"] || !seen["registered"]; {
-		event, ok := <-up.events
-		if !ok {
-			t.Fatalf("up ended with exit %d", up.code)
-		}
-		seen[event["event"]] = true
+	for range 3 { // lab, lab/nas, and reachable, in any order
+		up.want("registered", "reachable")
 	}
 	if code, out, errs := musterRun(t.Context(), command(1)...); code != 0 || !strings.Contains(out, "12D3KooW") {
 		t.Errorf("find: %d %s %s", code, out, errs)
@@ -690,18 +686,25 @@ func TestServeAsksHook(t *testing.T) {
 	}))
 	defer hook.Close()
 	d := startDaemon(t, "--access-hook-url", hook.URL)
+	c := &rdv.Client{AddrSpaces: rdv.NoSpaces, Picker: rdv.PickFirst()}
+	bearer := func(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 	status := func(token string) int {
-		h := http.Header{"Authorization": {"Bearer " + token}}
-		c := &rdv.Client{Timeout: 300 * time.Millisecond}
-		_, resp, _ := c.Dial(t.Context(), d.ready.RDV[0], "room", h)
+		_, resp, _ := c.Dial(t.Context(), d.ready.RDV[0], "room", bearer(token))
 		if resp == nil {
-			return 0 // let in, and waiting
+			return 0
 		}
 		return resp.StatusCode
 	}
-	if got := status("theirs"); got != 0 {
-		t.Errorf("a token of theirs: %d", got)
+	accepted := make(chan *rdv.Conn, 1)
+	go func() {
+		conn, _, _ := c.Accept(t.Context(), d.ready.RDV[0], "room", bearer("theirs"))
+		accepted <- conn
+	}()
+	dialed, _, err := c.Dial(t.Context(), d.ready.RDV[0], "room", bearer("theirs"))
+	if err != nil {
+		t.Fatalf("a token of theirs: %v", err)
 	}
+	_, _ = dialed.Close(), (<-accepted).Close()
 	if got := status("another"); got != http.StatusForbidden {
 		t.Errorf("a token that they do not know: %d", got)
 	}

@@ -112,8 +112,8 @@ func TestSendTo(t *testing.T) {
 		if by != "ticket" {
 			whom = by
 		}
-		for range 2 {
-			r.want("registered")
+		for range 3 { // lab, lab/nas, and reachable, in any order
+			r.want("registered", "reachable")
 		}
 		s := startJSON(t, strings.NewReader(""), "send", from+"/f", "--to", whom)
 		s.wait(exitOK)
