@@ -128,18 +128,21 @@ func TestSendTo(t *testing.T) {
 // the same ticket.
 func TestRecvResumes(t *testing.T) {
 	clearEnv(t)
-	big := randomText(24 << 20)
+	big := randomText(8 << 20)
 	from, to := writeFiles(t, map[string]string{"big": big}), t.TempDir()
-	s := startJSON(t, strings.NewReader(""), "send", from+"/big", "--server", startRdvServer(t))
+	url := startRdvServer(t)
+	s := startJSON(t, strings.NewReader(""), "send", from+"/big", "--server", url)
 	text := ticketOf(s)
-	r := startJSON(t, strings.NewReader(""), "recv", text, "--out", to)
+	c := startCable(t, url, 2<<20)
+	r := startJSON(t, strings.NewReader(""), "recv", text, "--out", to, "--server", c.url, "--relay")
 	r.want("progress")
 	r.stop()
+	s.want("broken")
+	c.release() // what is under way has to come through
 	r.wait(exitSignal + 2)
 	if names, err := os.ReadDir(to); err != nil || len(names) != 1 || names[0].Name() == "big" {
 		t.Errorf("left %v, %v", names, err)
 	}
-	s.want("broken")
 	r = startJSON(t, strings.NewReader(""), "recv", text, "--out", to)
 	if e := r.want("done"); e["kept"] == 0.0 || e["kept"].(float64)+e["moved"].(float64) != float64(len(big)) {
 		t.Errorf("%v", e)
@@ -156,23 +159,30 @@ func TestRecvResumes(t *testing.T) {
 // though the sender's link waits for it.
 func TestRecvComesAgain(t *testing.T) {
 	clearEnv(t)
-	big := randomText(24 << 20)
+	big := randomText(8 << 20)
 	from, to := writeFiles(t, map[string]string{"big": big}), t.TempDir()
 	url := startRdvServer(t)
 	s := startJSON(t, strings.NewReader(""), "send", from+"/big", "--server", url)
 	text := ticketOf(s)
-	through, cut := startCable(t, strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/"))
-	lost := startJSON(t, strings.NewReader(""), "recv", text, "--out", filepath.Join(t.TempDir(), "lost"), "--server", "http://"+through, "--relay")
+	c := startCable(t, url, 2<<20)
+	lost := startJSON(t, strings.NewReader(""), "recv", text, "--out", filepath.Join(t.TempDir(), "lost"), "--server", c.url, "--relay")
 	lost.want("progress")
-	cut()
+	c.cut()
+	lost.stop() // its last words reach nobody
 	r := startJSON(t, strings.NewReader(""), "recv", text, "--out", to)
 	r.wait(exitOK)
 	s.wait(exitOK)
 	wantFile(t, big, to, "big")
 }
 
-// startCable returns an address that leads to another one, until it is cut.
-func startCable(t *testing.T, to string) (addr string, cut func()) {
+// A cable leads to a server. From there it passes some bytes, and the rest when
+// it is released, until it is cut.
+type cable struct {
+	url          string
+	release, cut func()
+}
+
+func startCable(t *testing.T, to string, passes int64) cable {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -180,44 +190,54 @@ func startCable(t *testing.T, to string) (addr string, cut func()) {
 	}
 	var mu sync.Mutex
 	conns := []io.Closer{l}
+	open := make(chan struct{})
 	var wg sync.WaitGroup
-	join := func(a, b net.Conn) {
+	join := func(near, far net.Conn) {
+		over := func() { _, _ = near.Close(), far.Close() }
 		wg.Go(func() {
-			_, _ = io.Copy(a, b)
-			_, _ = a.Close(), b.Close()
+			defer over()
+			_, _ = io.Copy(far, near)
+		})
+		wg.Go(func() {
+			defer over()
+			if _, err := io.CopyN(near, far, passes); err == nil {
+				<-open
+				_, _ = io.Copy(near, far)
+			}
 		})
 	}
 	wg.Go(func() {
 		for {
-			a, err := l.Accept()
+			near, err := l.Accept()
 			if err != nil {
 				return
 			}
-			b, err := net.Dial("tcp", to)
+			far, err := net.Dial("tcp", strings.Trim(strings.TrimPrefix(to, "http:"), "/"))
 			if err != nil {
-				_ = a.Close()
+				_ = near.Close()
 				continue
 			}
 			mu.Lock()
-			conns = append(conns, a, b)
+			conns = append(conns, near, far)
 			mu.Unlock()
-			join(a, b)
-			join(b, a)
+			join(near, far)
 		}
 	})
-	cut = func() {
+	c := cable{url: "http://" + l.Addr().String(), release: sync.OnceFunc(func() { close(open) })}
+	c.cut = func() {
 		mu.Lock()
-		defer mu.Unlock()
 		for _, c := range conns {
 			_ = c.Close()
 		}
 		conns = nil
+		mu.Unlock()
+		c.release()
 	}
 	t.Cleanup(func() {
-		cut()
+		c.cut()
 		wg.Wait()
 	})
-	return l.Addr().String(), cut
+	return c
 }
 
 func TestRecvDoesNotOverwrite(t *testing.T) {
