@@ -25,16 +25,7 @@ func parseFlags(t *testing.T, args ...string) (pointOptions, error) {
 	return o, cmd.Execute()
 }
 
-// clearEnv keeps the variables of whoever runs the tests out of them.
-func clearEnv(t *testing.T) {
-	t.Helper()
-	for _, v := range []string{envPoint, envServer, envKeyFile, envToken, envTokenFile} {
-		t.Setenv(v, "")
-	}
-}
-
 func TestPointFlags(t *testing.T) {
-	clearEnv(t)
 	o, err := parseFlags(t)
 	if err != nil || len(o.Points)+len(o.Servers) != 0 || o.Token != "" || o.Key == nil || o.Path != pathAuto {
 		t.Errorf("nothing given: %+v, %v", o, err)
@@ -68,7 +59,6 @@ func TestPointFlags(t *testing.T) {
 }
 
 func TestPointFlagErrors(t *testing.T) {
-	clearEnv(t)
 	for name, args := range map[string][]string{
 		"--point":            {"--point", "192.0.2.1:4001"},
 		"invalid p2p":        {"--point", "/ip4/192.0.2.1/tcp/4001"},

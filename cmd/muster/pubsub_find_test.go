@@ -17,6 +17,7 @@ func hear(t *testing.T, flags ...string) {
 }
 
 func TestPubSubFindByRecord(t *testing.T) {
+	t.Parallel()
 	lines, _ := startVerb(t, "discv5", "listen", "--addr", "127.0.0.1:0")
 	hear(t, "--bootnode", nextLine(t, lines), "--discv5-addr", "127.0.0.1:0")
 }

@@ -49,6 +49,7 @@ func muster1(t *testing.T, stdin string, args ...string) (stdout string) {
 }
 
 func TestPubSub(t *testing.T) {
+	t.Parallel()
 	for _, sign := range []string{"strict", "none"} {
 		for _, extra := range [][]string{nil, {"--floodsub"}} {
 			t.Run(strings.Join(append([]string{sign}, extra...), " "), func(t *testing.T) {
@@ -96,6 +97,7 @@ func TestPubMinPeers(t *testing.T) {
 
 // Peers that know nothing of each other meet at a point.
 func TestPubSubFindsPeersAtAPoint(t *testing.T) {
+	t.Parallel()
 	point := startPoint(t)
 	for _, extra := range [][]string{nil, {"--ns", "lab"}} {
 		flags := append([]string{"--point", point}, extra...)
@@ -108,6 +110,7 @@ func TestPubSubFindsPeersAtAPoint(t *testing.T) {
 }
 
 func TestPubSubRaw(t *testing.T) {
+	t.Parallel()
 	addr, out := start(t, "sub", "files", "--raw")
 	const payload = "no newline \x00\xff at the end"
 	muster1(t, payload, "pub", "files", "--raw", "--peer", addr)

@@ -12,7 +12,6 @@ import (
 // TestReachAtServe: at a closed point, the token of who is called pays for the
 // callers, and without one nobody is called and no ticket made.
 func TestReachAtServe(t *testing.T) {
-	clearEnv(t)
 	d := startDaemon(t, "--discv5=false", "--pubsub=false")
 	t.Setenv(envPoint, d.addr)
 	tokenFile := filepath.Join(t.TempDir(), "token")

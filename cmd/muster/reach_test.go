@@ -169,7 +169,7 @@ func startEcho(t *testing.T) string {
 // TestCallByTicket: a ticket is all that a caller needs; the pipe goes both
 // ways, and each end ends its own direction.
 func TestCallByTicket(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	there, back := strings.Repeat("there\n", 100_000), strings.Repeat("back\n", 50_000)
 	for name, flags := range map[string][]string{
 		"server": {"--server", startRdvServer(t)},
@@ -192,7 +192,6 @@ func TestCallByTicket(t *testing.T) {
 // TestCallByName: a name and a peer ID lead to the same peer, and the path gets
 // direct.
 func TestCallByName(t *testing.T) {
-	clearEnv(t)
 	point := startReachPoint(t, reach.Config{})
 	file, id := newKeyFile(t)
 	t.Setenv(envPoint, point)
@@ -231,7 +230,6 @@ func TestCallByName(t *testing.T) {
 
 // TestUpForward: a service of one machine is a local port of another one.
 func TestUpForward(t *testing.T) {
-	clearEnv(t)
 	t.Setenv(envPoint, startReachPoint(t, reach.Config{}))
 	file, _ := newKeyFile(t)
 	up := startJSON(t, strings.NewReader(""), "up", "--ns", "lab", "--name", "nas", "--key", file, "--expose", "echo="+startEcho(t), "--expose", "down=127.0.0.1:1")
@@ -289,7 +287,6 @@ func exchange(addr string, data []byte) []byte {
 
 // TestAccessList: who is not on the list gets no token, by no way.
 func TestAccessList(t *testing.T) {
-	clearEnv(t)
 	t.Setenv(envPoint, startReachPoint(t, reach.Config{}))
 	friend, friendID := newKeyFile(t)
 	stranger, _ := newKeyFile(t)
@@ -324,7 +321,7 @@ func TestAccessList(t *testing.T) {
 
 // TestWrongIdentity: whoever else answers gets nothing.
 func TestWrongIdentity(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	url := startRdvServer(t)
 	l := startJSON(t, strings.NewReader("from somebody else"), "listen", "--server", url)
 	text, _ := l.want("ticket")["ticket"].(string)
@@ -353,7 +350,6 @@ func TestWrongIdentity(t *testing.T) {
 // TestInterruptedIsNotTheEnd: what an interrupted caller has sent is not taken for
 // all of it, by a listener or behind a forward.
 func TestInterruptedIsNotTheEnd(t *testing.T) {
-	clearEnv(t)
 	l := startJSON(t, strings.NewReader(""), "listen", "--server", startRdvServer(t))
 	text, _ := l.want("ticket")["ticket"].(string)
 	in, w := io.Pipe()
@@ -393,7 +389,6 @@ func TestInterruptedIsNotTheEnd(t *testing.T) {
 
 // TestTwoPoints: one of two points may be dead.
 func TestTwoPoints(t *testing.T) {
-	clearEnv(t)
 	const dead = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
 	t.Setenv(envPoint, dead+","+startReachPoint(t, reach.Config{}))
 	file, id := newKeyFile(t)
@@ -411,7 +406,6 @@ func TestTwoPoints(t *testing.T) {
 }
 
 func TestReachUsage(t *testing.T) {
-	clearEnv(t)
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	for hint, args := range map[string][]string{
 		"--point or MUSTER_POINT": {"call", "lab/nas"},
@@ -438,7 +432,7 @@ func TestReachUsage(t *testing.T) {
 
 // TestOutputBreaks: who cannot write what comes tells the peer.
 func TestOutputBreaks(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	r, w := io.Pipe()
 	defer w.Close() //nolint:errcheck // always nil
 	l := startJSON(t, r, "listen", "--server", startRdvServer(t))

@@ -8,14 +8,27 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(cleared{m}, map[string]func(){
 		"muster": main,
 		"stuck":  func() { os.Exit(process(stuck)) },
 	})
 }
 
+// cleared are the tests without the variables of whoever runs them.
+type cleared struct{ *testing.M }
+
+func (m cleared) Run() int {
+	for _, v := range []string{envPoint, envServer, envKeyFile, envToken, envTokenFile} {
+		_ = os.Unsetenv(v) // fails for no name of ours
+	}
+	return m.M.Run()
+}
+
 // TestScripts runs the command as a user does: testdata/script holds one
 // scenario per file. 'muster …' there is the real main.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: func(e *testscript.Env) error {
+		e.Setenv("GORACE", "atexit_sleep_ms=10") // at the end of each of a hundred processes; a second if nothing is said
+		return nil
+	}})
 }

@@ -73,7 +73,6 @@ func (p *pointProcess) kill() {
 // TestCallOverOneDatabase: a peer that keeps its stream to one point is found
 // and called by way of the others; one that keeps two is when a point dies.
 func TestCallOverOneDatabase(t *testing.T) {
-	clearEnv(t)
 	store := newDatabase(t)
 	args := []string{"--store", store, "--relay-access", "open", "--i-know-this-is-an-open-relay"}
 	a, b, c := startProcess(t, args...), startProcess(t, args...), startProcess(t, args...)
@@ -132,7 +131,6 @@ func TestCallOverOneDatabase(t *testing.T) {
 // TestTokensOverOneDatabase: a token is issued for all points, pays at all of
 // them from one quota, and is revoked at all of them.
 func TestTokensOverOneDatabase(t *testing.T) {
-	clearEnv(t)
 	store := newDatabase(t)
 	a, b := startProcess(t, "--store", store), startProcess(t, "--store", store)
 	if code, _, errs := musterRun(t.Context(), "token", "issue", "--data-dir", a.dir); code != exitUsage || !strings.Contains(errs, "--store") {
@@ -182,7 +180,6 @@ func TestTokensOverOneDatabase(t *testing.T) {
 // TestServeDamagedToken: a token that cannot be read is named, and the point
 // goes on.
 func TestServeDamagedToken(t *testing.T) {
-	clearEnv(t)
 	d := startDaemon(t, "--discv5=false", "--pubsub=false")
 	want(t, exitOK, "token", "issue", "--data-dir", d.dir)
 	file := filepath.Join(d.dir, tokensDir, "aaaaaaab.json")

@@ -57,7 +57,7 @@ func ticketOf(r *running) string {
 // TestSendRecv: files and folders go by the ticket of the sender, at any
 // server and at a point; again they are there already.
 func TestSendRecv(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	big := randomText(3 << 20)
 	from := writeFiles(t, map[string]string{"big": big, "dir/sub/x": "x", "dir/empty": ""})
 	for name, flags := range map[string][]string{
@@ -101,7 +101,6 @@ func TestSendRecv(t *testing.T) {
 
 // TestSendTo: a peer that waits gets files by ticket, by its ID and by name.
 func TestSendTo(t *testing.T) {
-	clearEnv(t)
 	t.Setenv(envPoint, startReachPoint(t, reach.Config{}))
 	file, id := newKeyFile(t)
 	from := writeFiles(t, map[string]string{"f": "content"})
@@ -127,7 +126,7 @@ func TestSendTo(t *testing.T) {
 // TestRecvResumes: a receiver that is interrupted goes on where it ended, with
 // the same ticket.
 func TestRecvResumes(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	big := randomText(8 << 20)
 	from, to := writeFiles(t, map[string]string{"big": big}), t.TempDir()
 	url := startRdvServer(t)
@@ -158,7 +157,7 @@ func TestRecvResumes(t *testing.T) {
 // TestRecvComesAgain: a receiver that vanishes without a word holds nobody up,
 // though the sender's link waits for it.
 func TestRecvComesAgain(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	big := randomText(8 << 20)
 	from, to := writeFiles(t, map[string]string{"big": big}), t.TempDir()
 	url := startRdvServer(t)
@@ -241,7 +240,7 @@ func startCable(t *testing.T, to string, passes int64) cable {
 }
 
 func TestRecvDoesNotOverwrite(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	from, to := writeFiles(t, map[string]string{"f": "new"}), writeFiles(t, map[string]string{"f": "old"})
 	s := startJSON(t, strings.NewReader(""), "send", from+"/f", "--server", startRdvServer(t))
 	text := ticketOf(s)
@@ -259,7 +258,7 @@ func TestRecvDoesNotOverwrite(t *testing.T) {
 // TestTransferIdentity: whoever answers in place of the peer of the ticket gets
 // and gives nothing.
 func TestTransferIdentity(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	from, to := writeFiles(t, map[string]string{"f": "from somebody else"}), t.TempDir()
 	s := startJSON(t, strings.NewReader(""), "send", from+"/f", "--server", startRdvServer(t))
 	text := ticketOf(s)
@@ -283,7 +282,7 @@ func TestTransferIdentity(t *testing.T) {
 
 // TestTransferAllow: a ticket is not enough where --allow names others.
 func TestTransferAllow(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	friend, friendID := newKeyFile(t)
 	from, to := writeFiles(t, map[string]string{"f": "secret"}), t.TempDir()
 	s := startJSON(t, strings.NewReader(""), "send", from+"/f", "--server", startRdvServer(t), "--allow", friendID)
@@ -294,7 +293,7 @@ func TestTransferAllow(t *testing.T) {
 }
 
 func TestTransferUsage(t *testing.T) {
-	clearEnv(t)
+	t.Parallel()
 	url := startRdvServer(t)
 	dir := writeFiles(t, map[string]string{"a/x": "1", "b/x": "2"})
 	for name, c := range map[string]struct {
