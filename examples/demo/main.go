@@ -10,6 +10,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -118,7 +119,7 @@ func (d *demo) find() (err error) {
 // startBob has bob wait for one caller, and returns when he can be called.
 func (d *demo) startBob() error {
 	d.bob = newPeer(d, sha256.New(), d.atPoint("listen", "--ns", "demo", "--name", "bob", "--key", filepath.Join(d.dir, "bob.key"))...)
-	if err := d.bob.cmd.Start(); err != nil {
+	if err := d.bob.start(); err != nil {
 		return err
 	}
 	for range 3 { // under demo, under demo/bob, and by calls
@@ -168,7 +169,7 @@ func (d *demo) call(file string, sum [32]byte) (moved bool, err error) {
 	start := time.Now()
 	call := newPeer(d, io.Discard, d.atPoint("call", "demo/bob")...)
 	call.cmd.Stdin = in
-	if err := call.cmd.Start(); err != nil {
+	if err := call.start(); err != nil {
 		return false, err
 	}
 	for {
@@ -210,22 +211,44 @@ type peer struct {
 	cmd    *exec.Cmd
 	out    io.Writer
 	events *json.Decoder
-	stop   func() error
+	told   *io.PipeReader // what events reads; ends with the process
+	tell   *io.PipeWriter
+	ended  chan struct{} // closed when the process has ended, with err
+	err    error
 }
 
 func newPeer(d *demo, out io.Writer, args ...string) *peer {
 	r, w := io.Pipe()
-	p := &peer{d: d, cmd: d.command(args...), out: out, events: json.NewDecoder(r), stop: w.Close}
+	p := &peer{d: d, cmd: d.command(args...), out: out, events: json.NewDecoder(r), told: r, tell: w, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, w
-	d.procs = append(d.procs, &process{name: args[0], cmd: p.cmd})
 	return p
+}
+
+func (p *peer) start() error {
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		p.tell.Close() //nolint:errcheck // always nil
+		close(p.ended)
+	}()
+	p.d.procs = append(p.d.procs, &process{name: p.cmd.Args[1], cmd: p.cmd, wait: func() {
+		p.told.Close() //nolint:errcheck // always nil
+		<-p.ended
+	}})
+	return nil
 }
 
 // event returns the next event of one of some kinds.
 func (p *peer) event(kinds ...string) (event, error) {
 	for {
 		var e event
-		if err := p.events.Decode(&e); err != nil {
+		switch err := p.events.Decode(&e); {
+		case errors.Is(err, io.EOF):
+			<-p.ended
+			return e, fmt.Errorf("%s: ended without telling of %v: %w", p.cmd, kinds, cmp.Or(p.err, err))
+		case err != nil:
 			return e, fmt.Errorf("%s: %w", p.cmd, err)
 		}
 		if slices.Contains(kinds, e.Event) {
@@ -234,17 +257,11 @@ func (p *peer) event(kinds ...string) (event, error) {
 	}
 }
 
-// end waits for the process to end.
+// end waits for the process to end. What it still says is of no interest.
 func (p *peer) end() error {
-	go func() { // what it still says is of no interest
-		for {
-			if _, err := p.event(); err != nil {
-				return
-			}
-		}
-	}()
-	err := p.cmd.Wait()
-	return errors.Join(err, p.stop())
+	_, _ = io.Copy(io.Discard, p.told)
+	<-p.ended
+	return p.err
 }
 
 // talk: a message from one process reaches two others, one of them through the
@@ -309,6 +326,7 @@ type process struct {
 	name  string
 	cmd   *exec.Cmd
 	lines chan string // of stdout
+	wait  func()      // until it has ended, whatever it still says
 }
 
 func (p *process) line(ctx context.Context) (string, error) {
@@ -354,7 +372,9 @@ func (d *demo) start(name string, args ...string) (stdout, stderr string, err er
 	if err := cmd.Start(); err != nil {
 		return "", "", err
 	}
-	p := &process{name: name, cmd: cmd, lines: scan(outPipe)}
+	p := &process{name: name, cmd: cmd, lines: scan(outPipe), wait: func() {
+		cmd.Wait() //nolint:errcheck // was killed
+	}}
 	errs := scan(errPipe)
 	d.procs = append(d.procs, p)
 	if args[0] == "sub" {
@@ -390,7 +410,7 @@ func scan(r io.Reader) chan string {
 func (d *demo) stop() {
 	for _, p := range d.procs {
 		p.cmd.Process.Kill() //nolint:errcheck // may have ended
-		p.cmd.Wait()         //nolint:errcheck // was killed
+		p.wait()
 	}
 }
 
