@@ -22,7 +22,7 @@ func requestError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, discv5.ErrTimeout), timedOut(err):
-		return fail(exitTimeout, discv5.ErrTimeout, "the node may be gone, behind a NAT, or at another address than its record says")
+		return fail(exitTimeout, errors.New("no answer in time"), "the node may be gone, behind a NAT, or at another address than its record says")
 	case errors.Is(err, discv5.ErrNoEndpoint):
 		return fail(exitUnreachable, err, "a record with an IPv6 address only needs --addr [::]:0")
 	case errors.Is(err, discv5.ErrTooLarge), errors.Is(err, discv5.ErrSelf):

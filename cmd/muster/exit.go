@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
 )
 
 // Exit codes of every verb. They are part of the command's interface:
@@ -36,6 +41,42 @@ func (f *failure) Unwrap() error { return f.err }
 // fail gives err an exit code and a hint, which may be empty.
 func fail(code int, err error, hint string) error {
 	return &failure{code: code, err: err, hint: hint}
+}
+
+// failureOf returns what the command ends with for an error. What the machine
+// has run out of is a local failure wherever it comes up.
+func failureOf(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return &failure{code: f.code, err: err, hint: f.hint}
+	}
+	for _, scarce := range []error{syscall.ENOSPC, syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(err, scarce) {
+			return &failure{code: exitLocal, err: err}
+		}
+	}
+	return &failure{code: exitOther, err: err}
+}
+
+// tell says why the command failed: to people in words, to programs in an
+// object, after those that the verb has written.
+func (f *failure) tell(w io.Writer, asJSON bool) {
+	msg := strings.TrimPrefix(f.Error(), "muster: ") // the façade's errors say it already
+	if asJSON {
+		_ = json.NewEncoder(w).Encode(struct { // nobody is left to tell if that fails
+			Event string `json:"event"`
+			Error string `json:"error"`
+			Hint  string `json:"hint,omitempty"`
+			Exit  int    `json:"exit"`
+		}{"error", msg, f.hint, f.code})
+		return
+	}
+	if msg != "" {
+		fmt.Fprintln(w, "muster: "+msg)
+	}
+	if f.hint != "" {
+		fmt.Fprintln(w, "  "+f.hint)
+	}
 }
 
 func usageError(err error, hint string) error { return fail(exitUsage, err, hint) }

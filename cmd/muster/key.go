@@ -143,7 +143,11 @@ func writeKey(file string, key crypto.PrivKey) (_ crypto.PrivKey, err error) {
 		return nil, fail(exitLocal, fmt.Errorf("write key: %w", err), "")
 	}
 	// A link fails where the name is taken, a rename would not.
-	if err := os.Link(tmp.Name(), file); err != nil {
+	err = os.Link(tmp.Name(), file)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fail(exitLocal, fmt.Errorf("%s is there already", file), "choose another name")
+	}
+	if err != nil {
 		return nil, fail(exitLocal, fmt.Errorf("write key: %w", err), "")
 	}
 	return key, nil

@@ -107,6 +107,9 @@ func (f *listenFlags) run(ctx context.Context, e *env) (err error) {
 	}
 	defer stop()
 	conn, err := c.awaitCaller(wait, pipeService, m, l, allow)
+	if err != nil && wait.Err() != nil && ctx.Err() == nil {
+		return fail(exitTimeout, fmt.Errorf("nobody called for %s", f.timeout), "")
+	}
 	if err != nil {
 		return linkFailure(err)
 	}

@@ -258,6 +258,9 @@ func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(ctx, "tcp", addr)
+	if _, ok := errors.AsType[*net.AddrError](err); ok {
+		return nil, usageError(err, "an address to listen on is HOST:PORT, such as :8080 or 127.0.0.1:0")
+	}
 	if err != nil {
 		return nil, fail(exitLocal, err, "is the port taken? choose another with --listen, or 0 for any free one")
 	}

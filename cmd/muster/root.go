@@ -3,9 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -33,25 +33,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root := newRoot(e)
 	root.SetArgs(args)
 	patience := e.stopping(ctx)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	patience()
 	if err == nil {
 		return exitOK
 	}
 	if ctx.Err() != nil {
-		return interrupted(ctx, stderr)
+		err = interrupted(ctx)
 	}
-	if msg := err.Error(); msg != "" { // the façade's errors say muster already
-		fmt.Fprintln(stderr, "muster: "+strings.TrimPrefix(msg, "muster: "))
-	}
-	var failure *failure
-	if errors.As(err, &failure) {
-		if failure.hint != "" {
-			fmt.Fprintln(stderr, "  "+failure.hint)
-		}
-		return failure.code
-	}
-	return exitOther
+	f := failureOf(err)
+	f.tell(stderr, wantsJSON(cmd, args))
+	return f.code
+}
+
+// wantsJSON reports whether a verb was told to write for programs. If its flags
+// were wrong it may not know.
+func wantsJSON(cmd *cobra.Command, args []string) bool {
+	asJSON, err := cmd.Flags().GetBool("json")
+	return err == nil && asJSON || slices.Contains(args, "--json")
 }
 
 // stopAfter is how long a verb that was told to stop may take until it says
@@ -82,15 +81,14 @@ func (e *env) stopping(ctx context.Context) (done func()) {
 	}
 }
 
-// interrupted says what ended a verb that had not done its work, and returns
-// the exit code that shells give a process that a signal ended.
-func interrupted(ctx context.Context, stderr io.Writer) int {
-	cause := context.Cause(ctx)
-	fmt.Fprintln(stderr, "muster: "+cause.Error())
+// interrupted says what ended a verb that had not done its work, with the exit
+// code that shells give a process that a signal ended.
+func interrupted(ctx context.Context) error {
+	cause, sig := context.Cause(ctx), syscall.SIGINT
 	if strings.Contains(cause.Error(), syscall.SIGTERM.String()) {
-		return exitSignal + int(syscall.SIGTERM)
+		sig = syscall.SIGTERM
 	}
-	return exitSignal + int(syscall.SIGINT)
+	return fail(exitSignal+int(sig), cause, "")
 }
 
 func newRoot(e *env) *cobra.Command {
@@ -99,10 +97,12 @@ func newRoot(e *env) *cobra.Command {
 		Short:         "Find, reach and talk to peers. Names, not addresses.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          knownVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetIn(e.stdin)
 	root.SetOut(e.stdout)
@@ -139,6 +139,18 @@ func newRoot(e *env) *cobra.Command {
 		newPingCmd(e),
 	)
 	return root
+}
+
+// knownVerb refuses what is no verb, and names one like it.
+func knownVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see 'muster --help'"
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean 'muster " + near[0] + "'?"
+	}
+	return usageError(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()), hint)
 }
 
 // exactArgs is cobra.ExactArgs with muster's exit code and a usage line.
