@@ -20,6 +20,7 @@ import (
 	"github.com/muster-p2p/muster/access"
 	"github.com/muster-p2p/muster/discv5"
 	"github.com/muster-p2p/muster/rdv"
+	"github.com/muster-p2p/muster/reach"
 	"github.com/muster-p2p/muster/rendezvous"
 )
 
@@ -222,6 +223,60 @@ func TestTokensOfOneStore(t *testing.T) {
 	}
 	if _, err := open(nil).Relay(t.Context(), access.RelayRequest{Token: token}); !errors.Is(err, access.ErrUnauthorized) {
 		t.Errorf("another secret: %v", err)
+	}
+}
+
+// TestBan: a peer that is banned loses what it has, and gets nothing more; one
+// that is not keeps all. A ban holds for what a store has from before.
+func TestBan(t *testing.T) {
+	store := rendezvous.NewMemory()
+	open := access.Policy{Relay: access.OpenToEach}
+	point := start(t, muster.Config{
+		Listen: loopback, Point: &muster.PointConfig{HTTP: "127.0.0.1:0", Policy: open, Rendezvous: rendezvous.Config{Store: store}},
+	})
+	events := make(chan reach.Event, 100)
+	peerOf := func(changed func(reach.Event)) *muster.Node {
+		return start(t, muster.Config{
+			Listen: loopback, Points: []peer.AddrInfo{info(point)}, Reach: muster.ReachConfig{Changed: changed}, Talk: muster.TalkConfig{Off: true},
+		})
+	}
+	bad, good := peerOf(func(e reach.Event) { events <- e }), peerOf(nil)
+	for _, n := range []*muster.Node{bad, good} {
+		for _, name := range []string{"lab", "lab/x"} {
+			if err := n.Find.Register(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := n.Reach.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := <-events; !e.Parked {
+		t.Fatalf("%+v", e)
+	}
+	banned := open
+	banned.Banned = []peer.ID{bad.ID()}
+	if err := point.Point.SetPolicy(banned); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.Parked {
+		t.Error("the stream of the banned peer stays")
+	}
+	if e := <-events; e.Parked {
+		t.Error("the banned peer is parked again")
+	}
+	found, err := point.Find.Peers(t.Context(), "lab", 0) // of its own registry
+	if err != nil || len(found) != 1 || found[0].ID != good.ID() {
+		t.Errorf("found %v, %v", found, err)
+	}
+	if err := bad.Find.Register(t.Context(), "other"); err == nil {
+		t.Error("the banned peer has registered")
+	}
+	if st := point.Point.Reach().Stats(); st.Parked != 1 {
+		t.Errorf("%d are parked", st.Parked)
+	}
+	if n, err := point.Point.Enforce(); n != 0 || err != nil {
+		t.Errorf("again: %d removed, %v", n, err)
 	}
 }
 

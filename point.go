@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/muster-p2p/muster/access"
@@ -32,6 +33,7 @@ type Point struct {
 	gate       *access.Gate
 	relay      *relay
 	reach      *reach.Server
+	host       host.Host
 	asked      atomic.Pointer[reach.Server] // what other points ask, nil until reach is there
 	listener   net.Listener
 	ready      chan struct{} // closed when gate is set, or never will be
@@ -44,6 +46,7 @@ func (n *Node) startPoint(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
+	p.host = n.inner
 	store := &secretStore{Store: p.cfg.Rendezvous.Store}
 	if store.Store == nil {
 		store.Store = rendezvous.NewMemory()
@@ -103,8 +106,13 @@ func (p *Point) openGate(n *Node, secret []byte) error {
 	if p.rendezvous != nil {
 		cfg.Registered = p.registered
 	}
-	p.gate, err = access.NewGate(cfg)
-	return err
+	if p.gate, err = access.NewGate(cfg); err != nil {
+		return err
+	}
+	if _, err := p.Enforce(); err != nil { // a store may have what was registered before a ban
+		n.cfg.Logger.Warn("registrations of banned peers not removed", "err", err)
+	}
+	return nil
 }
 
 // registered reports whether a peer is registered here under a name, in either

@@ -127,7 +127,7 @@ func (g *Gate) relay(ctx context.Context, r RelayRequest) (Grant, error) {
 	if err == nil || errors.Is(err, ErrForbidden) {
 		return grant, err
 	}
-	tok, err := g.issued(now, r.Bearer, Relay, "")
+	tok, err := g.issued(ctx, now, r.Bearer, Relay, "")
 	grant = grantOf(tok)
 	if p.Relay == OpenToEach && errors.Is(err, ErrUnauthorized) {
 		err = nil
@@ -141,7 +141,7 @@ func (g *Gate) Payer(r RelayRequest) Grant {
 	if grant, err := g.minted(now, r.Token, r.Bearer); err == nil {
 		return grant
 	}
-	tok, _ := g.issued(now, r.Bearer, Relay, "")
+	tok, _ := g.issued(context.Background(), now, r.Bearer, Relay, "")
 	return grantOf(tok)
 }
 
@@ -203,11 +203,11 @@ func (g *Gate) revoked(now time.Time, id Account) bool {
 }
 
 // issued returns the issued token with a text, if it is good for the scope.
-func (g *Gate) issued(now time.Time, text string, scope Scope, id peer.ID) (*Token, error) {
+func (g *Gate) issued(ctx context.Context, now time.Time, text string, scope Scope, id peer.ID) (*Token, error) {
 	if text == "" || g.cfg.Tokens == nil {
 		return nil, fmt.Errorf("%w: there is none", ErrUnauthorized)
 	}
-	tok := g.cfg.Tokens.Set(now).find(text)
+	tok := g.find(ctx, now, text)
 	if tok == nil {
 		return nil, fmt.Errorf("%w: it is not known", ErrUnauthorized)
 	}
@@ -216,6 +216,20 @@ func (g *Gate) issued(now time.Time, text string, scope Scope, id peer.ID) (*Tok
 		return nil, fmt.Errorf("%w: the token is not for %s", ErrForbidden, scope)
 	}
 	return tok, g.usable(now, tok, id)
+}
+
+// find returns the issued token of a text, nil if there is none.
+func (g *Gate) find(ctx context.Context, now time.Time, text string) *Token {
+	if tok := g.cfg.Tokens.Set(now).find(text); tok != nil {
+		return tok
+	}
+	if _, ok := idOf(text); !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, LookWait)
+	defer cancel()
+	g.cfg.Tokens.Look(ctx)
+	return g.cfg.Tokens.Set(now).find(text)
 }
 
 // usable says whether a known token may be used now.
@@ -287,10 +301,10 @@ func (g *Gate) reach(ctx context.Context, r ReachRequest) (Grant, error) {
 		return Grant{}, err
 	}
 	token := r.Token
-	tok, err := g.issued(now, token, Reach, r.Peer)
+	tok, err := g.issued(ctx, now, token, Reach, r.Peer)
 	if errors.Is(err, ErrUnauthorized) && token == "" && r.Callee != "" {
 		token = r.CalleeToken
-		tok, err = g.issued(now, token, Reach, r.Callee)
+		tok, err = g.issued(ctx, now, token, Reach, r.Callee)
 	}
 	if errors.Is(err, ErrUnauthorized) && (p.Relay == OpenToEach || p.Relay == ByName && g.named(p, r.Peer, r.Callee)) {
 		err = nil

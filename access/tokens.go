@@ -38,6 +38,7 @@ type TokenDir struct {
 
 	mu     sync.Mutex // guards the following
 	looked time.Time
+	missed time.Time // the last Look
 	stamp  time.Time // of the directory, when it was read
 	set    *TokenSet
 	err    error // of the last reading, nil if it was good
@@ -132,17 +133,32 @@ func (t *TokenDir) reloadLocked() error {
 	return nil
 }
 
-// lookLocked reads the directory again if it has changed.
+// lookLocked is changedLocked, once a second.
 func (t *TokenDir) lookLocked(now time.Time) {
 	if d := now.Sub(t.looked); d >= 0 && d < lookInterval {
 		return
 	}
 	t.looked = now
+	t.changedLocked()
+}
+
+// changedLocked reads the directory again if it has changed.
+func (t *TokenDir) changedLocked() {
 	info, err := os.Stat(t.dir)
 	if err == nil && info.ModTime().Equal(t.stamp) || err != nil && t.stamp.IsZero() {
 		return
 	}
 	_ = t.reloadLocked() // Health tells
+}
+
+// Look implements [Tokens].
+func (t *TokenDir) Look(context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now := time.Now(); now.Sub(t.missed) >= LookAgain {
+		t.missed = now
+		t.changedLocked()
+	}
 }
 
 // Health implements [Tokens].

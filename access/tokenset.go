@@ -15,6 +15,13 @@ import (
 // some 400 bytes each.
 const MaxTokens = 10_000
 
+// LookAgain bounds how often what keeps the tokens is looked at for strangers,
+// and LookWait how long they wait.
+const (
+	LookAgain = 100 * time.Millisecond
+	LookWait  = 300 * time.Millisecond
+)
+
 // MaxTokenSize bounds what is kept of a token, in bytes.
 const MaxTokenSize = 64 << 10
 
@@ -36,6 +43,11 @@ type Tokens interface {
 
 	// Reload brings Set up to date. If it cannot, Set returns what it did before.
 	Reload(ctx context.Context) error
+
+	// Look is Reload for somebody who has come with a token that Set does not
+	// have: it may have been issued a moment ago. Strangers can have it called,
+	// so it does nothing if it was called within LookAgain. Ctx bounds the wait.
+	Look(ctx context.Context)
 
 	// Health returns nil, or why Set may be out of date or lacks tokens.
 	Health() error

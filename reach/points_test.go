@@ -172,6 +172,13 @@ func TestInviteByAnotherPoint(t *testing.T) {
 		if _, err := friend.Invite(t.Context(), h[2].ID(), "", info(h[1])); statusOf(err) != wire.NotHere {
 			t.Errorf("who has left: %v", err)
 		}
+		view{town, "a"}.Park(h[2].ID()) // what is left of a point that is stopping
+		if err := a.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := friend.Invite(t.Context(), h[2].ID(), "", info(h[1])); statusOf(err) != wire.Unavailable {
+			t.Errorf("at a point that stops: %v", err)
+		}
 	})
 }
 

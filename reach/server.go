@@ -282,6 +282,17 @@ func (s *Server) Drain(ctx context.Context) error {
 	}
 }
 
+// Dismiss ends the stream of a callee that is parked here, and reports whether
+// there was one. It comes again if Authorize lets it.
+func (s *Server) Dismiss(callee peer.ID) bool {
+	p := s.find(callee)
+	if p == nil {
+		return false
+	}
+	s.sendAway(p, wire.Unauthorized)
+	return true
+}
+
 // Close stops serving and resets open streams. It may be called more than once.
 func (s *Server) Close() error {
 	s.mu.Lock()

@@ -110,7 +110,9 @@ func (s *Server) askPoints(ctx context.Context, m *wire.Message) (a wire.Message
 			// Each end goes to a server of its own point: there it is known
 			// that it can be reached.
 			return wire.Message{Token: got.Token, Bearer: got.Bearer, Servers: s.cfg.Servers}, forwardAnswered
-		case got.Status != wire.NotHere && got.Status != wire.Unavailable:
+		case got.Status == wire.Unavailable: // it has sent the callee away, which will be elsewhere in a moment
+			a, outcome = wire.Message{Status: wire.Unavailable, Text: "the point where the peer waits is stopping"}, forwardFailed
+		case got.Status != wire.NotHere:
 			return wire.Message{Status: got.Status, Text: got.Text}, forwardAnswered
 		}
 	}

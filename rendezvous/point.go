@@ -97,6 +97,25 @@ func (p *Point) SetLimits(l Limits) {
 	p.reg.limits = l.withDefaults()
 }
 
+// Remove ends all registrations of a peer, in both protocols, and returns how
+// many there were. Over a store that points share they end at all points. It
+// does not keep the peer from registering again: that is for Config.Access.
+func (p *Point) Remove(id peer.ID) (n int, err error) {
+	for realm := range p.stores {
+		p.mu.RLock()
+		changes := p.reg.removals(realm, id, "")
+		p.mu.RUnlock()
+		if len(changes) == 0 {
+			continue
+		}
+		if err := p.commit(realm, changes); err != nil {
+			return n, err
+		}
+		n += len(changes)
+	}
+	return n, nil
+}
+
 // open loads the stores.
 func (p *Point) open(ctx context.Context) error {
 	own, err := p.ownSecret()

@@ -84,8 +84,9 @@ type Store struct {
 	ran    chan struct{}     // closed when the owner has ended
 	jobs   chan func(*owner) // statements of callers
 
-	mu   sync.Mutex // guards the following
-	away error
+	mu     sync.Mutex // guards the following
+	away   error
+	missed time.Time // the last Look
 }
 
 // ErrClosed is returned after Close.
@@ -152,7 +153,7 @@ func (s *Store) Revoke(ctx context.Context, id string) error {
 
 // Reload implements [access.Tokens].
 func (s *Store) Reload(ctx context.Context) error {
-	return s.do(ctx, func(ctx context.Context, o *owner) error { return o.sync(ctx) })
+	return s.do(ctx, func(context.Context, *owner) error { return nil })
 }
 
 // Import takes over what another keeper has: tokens and revocations that are
@@ -161,14 +162,20 @@ func (s *Store) Import(ctx context.Context, kept []access.KeptToken, used func(i
 	if len(kept) == 0 {
 		return 0, nil
 	}
+	result := make(chan int, 1)
 	err = s.do(ctx, func(ctx context.Context, o *owner) error {
-		taken, err = o.take(ctx, kept, used)
+		n, err := o.take(ctx, kept, used)
+		result <- n
 		return err
 	})
-	return taken, err
+	if err != nil {
+		return 0, err
+	}
+	return <-result, nil
 }
 
-// do has the owner run f, with a connection.
+// do has the owner run f, with a connection, and read what is new. If ctx ends
+// before, f may still run.
 func (s *Store) do(ctx context.Context, f func(context.Context, *owner) error) error {
 	done := make(chan error, 1)
 	job := func(o *owner) {
@@ -186,11 +193,30 @@ func (s *Store) do(ctx context.Context, f func(context.Context, *owner) error) e
 	}
 	select {
 	case s.jobs <- job:
-		return <-done
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.ctx.Done():
 		return ErrClosed
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Look implements [access.Tokens].
+func (s *Store) Look(ctx context.Context) {
+	s.mu.Lock()
+	now := time.Now()
+	look := s.away == nil && now.Sub(s.missed) >= access.LookAgain
+	if look {
+		s.missed = now
+	}
+	s.mu.Unlock()
+	if look {
+		_ = s.Reload(ctx) // Health tells
 	}
 }
 

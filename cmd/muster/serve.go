@@ -419,6 +419,7 @@ func (d *daemon) loop(ctx context.Context, hup <-chan os.Signal) {
 			if err := d.usage.Save(); err != nil {
 				d.log.Error("usage not saved", "err", err)
 			}
+			d.enforce()
 		}
 	}
 }

@@ -45,6 +45,32 @@ func TestServeOverOneDatabase(t *testing.T) {
 	}
 }
 
+// TestBanOverOneDatabase: what a banned peer has registered ends at all points,
+// also if only one of them has banned it.
+func TestBanOverOneDatabase(t *testing.T) {
+	store := newDatabase(t)
+	a := startDaemon(t, "--store", store)
+	bad, badID := newKeyFile(t)
+	good, goodID := newKeyFile(t)
+	for _, key := range []string{bad, good} {
+		want(t, exitOK, "rendezvous", "register", "lab", "--point", a.addr, "--addr", "/ip4/192.0.2.7/tcp/1", "--key", key)
+	}
+	startDaemon(t, "--store", store, "--access-banned", badID)
+	late := time.Now().Add(10 * time.Second)
+	for {
+		out := want(t, exitOK, "rendezvous", "discover", "lab", "--point", a.addr)
+		if !strings.Contains(out, goodID) {
+			t.Fatalf("lists %s", out)
+		}
+		if !strings.Contains(out, badID) {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatal("the banned peer is still listed")
+		}
+	}
+}
+
 // wantNamed waits until a point lists something under a name: what another one
 // has been told is there within a second.
 func wantNamed(t *testing.T, point, name, listed string) {

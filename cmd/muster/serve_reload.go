@@ -24,6 +24,7 @@ func (d *daemon) reload() {
 		d.log.Error("configuration not reloaded", "err", err)
 		return
 	}
+	d.enforce()
 	d.node.Point.SetRelayer(p.relayer(d.log))
 	d.node.Point.Server().SetLimits(p.lobby(d.relayed))
 	if r := d.node.Point.Registry(); r != nil {
@@ -47,6 +48,18 @@ func (d *daemon) reload() {
 	}
 	d.say.reloaded()
 	d.say.warn(d)
+}
+
+// enforce ends what banned peers have: at a reload, and now and then, since they
+// may come by another point over the same database.
+func (d *daemon) enforce() {
+	removed, err := d.node.Point.Enforce()
+	if removed > 0 {
+		d.log.Info("registrations of banned peers removed", "registrations", removed)
+	}
+	if err != nil {
+		d.log.Error("registrations of banned peers not removed", "err", err)
+	}
 }
 
 // setHook asks another service from now on, if it is another: the answers of
