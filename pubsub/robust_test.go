@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -15,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 
+	"github.com/muster-p2p/muster/internal/bubble"
 	"github.com/muster-p2p/muster/pubsub"
 	pb "github.com/muster-p2p/muster/pubsub/pb"
 	"github.com/muster-p2p/muster/pubsub/wire"
@@ -369,7 +369,7 @@ func deaf(t *testing.T, mn mocknet.Mocknet, target host.Host, topic string) (hos
 // With back-pressure, a recipient that takes nothing holds up one Publish for
 // five seconds, and then no more.
 func TestBackpressureGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		ps, h := mockPubSub(t, mn, pubsub.WithBackpressure(), pubsub.WithPeerOutboundQueueSize(16))
 		tp, _ := subscribe(t, ps, "t")
@@ -399,7 +399,7 @@ func TestBackpressureGivesUp(t *testing.T) {
 // After streams have failed on one connection another is worth a try, without
 // the ten minutes that the first would have to wait.
 func TestNewConnectionIsTriedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mn := mocknet.New()
 		ps, h := mockPubSub(t, mn)
 		subscribe(t, ps, "t")
