@@ -96,9 +96,11 @@ moves() {
   local ra="ip netns exec $NL-ra" a="ip netns exec $NL-a" b="ip netns exec $NL-b"
   move() { # move NAME COMMAND
     [ -z "$ONLY" ] || [[ $1 == *$ONLY* ]] || return 0
-    DELAY=25 up easy-easy; steady
-    probe "$1" -runs "$RUNS" -bytes 60000000 -after 20000000 -do "$2" >>"$json" || true
-    natlab/natlab.sh down
+    for _ in $(seq "$RUNS"); do # a topology for each, as it is another one then
+      DELAY=25 up easy-easy; steady
+      probe "$1" -runs 1 -bytes 60000000 -after 20000000 -do "$2" >>"$json" || true
+      natlab/natlab.sh down
+    done
   }
   readdress() { echo "$1 ip addr del $2.100/24 dev eth0; $1 ip addr add $2.150/24 dev eth0; $1 ip route add default via $2.1"; }
   move "the caller's address changes" "$(readdress "$a" 192.168.1)"
