@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+
+	"github.com/muster-p2p/muster/pubsub/timecache"
 )
 
 // NewGossipSub starts gossipsub on a host. The end of ctx closes it, as
@@ -15,6 +17,7 @@ func NewGossipSub(ctx context.Context, h host.Host, opts ...Option) (*PubSub, er
 }
 
 func newFromOptions(ctx context.Context, h host.Host, cfg Config, opts []Option) (*PubSub, error) {
+	cfg.SeenLast = TimeCacheStrategy == timecache.Strategy_LastSeen
 	for _, opt := range opts {
 		if err := opt(&cfg); err != nil {
 			return nil, err

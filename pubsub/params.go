@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/muster-p2p/muster/pubsub/timecache"
 )
 
 // GossipSubParams are gossipsub's parameters, with the names that go-libp2p
@@ -139,6 +141,9 @@ var (
 // TimeCacheDuration is the default of Config.SeenTTL, a variable for the same
 // reason.
 var TimeCacheDuration = DefaultSeenTTL
+
+// TimeCacheStrategy is the default of WithSeenMessagesStrategy.
+var TimeCacheStrategy = timecache.Strategy_FirstSeen
 
 // slowHeartbeat is a tenth of the interval: a router that needs more of its
 // time for housekeeping has too many topics for its machine.

@@ -312,11 +312,14 @@ func TestBlacklistInFlight(t *testing.T) {
 // A thousand topics between two peers: all known, all grafted, and a message
 // goes through each.
 func TestThousandTopics(t *testing.T) {
-	const topics = 1000
+	topics := 1000
+	if testing.Short() || pubsub.UnderRace {
+		t.Log("200 topics rather than 1000, for -short or -race")
+		topics = 200
+	}
 	a, ha := newPubSub(t)
 	b, hb := newPubSub(t)
-	var as [topics]*pubsub.Topic
-	var bs [topics]*pubsub.Subscription
+	as, bs := make([]*pubsub.Topic, topics), make([]*pubsub.Subscription, topics)
 	for i := range topics {
 		name := fmt.Sprintf("topic %d", i)
 		as[i], _ = subscribe(t, a, name)

@@ -20,6 +20,9 @@ const (
 	// message, that go-, js- and nim-libp2p accept: 1 MiB.
 	DefaultMaxMessageSize = wire.DefaultMaxRPC
 
+	// DefaultMaxControlMessageSize bounds the control part of an inbound RPC.
+	DefaultMaxControlMessageSize = wire.DefaultMaxControlBytes
+
 	// DefaultSeenTTL is how long message ids are remembered: 120 s in
 	// go-, js- and nim-libp2p.
 	DefaultSeenTTL = 120 * time.Second

@@ -73,6 +73,11 @@ func TestStrangerOfEveryProtocol(t *testing.T) {
 // and the next message is delivered.
 func TestOddRPCs(t *testing.T) {
 	garbage := bytesField(1, "not a peer id")
+	ps, h := newPubSub(t, pubsub.WithGossipSubParams(slowBeat()))
+	_, sub := subscribe(t, ps, "news")
+	x := newStranger(t, h, pubsub.GossipSubID_v12)
+	x.subscribe("news")
+	n := 0
 	for name, rpc := range map[string][]byte{
 		"empty":                      nil,
 		"unknown fields":             joined(varintField(99, 1), bytesField(1000, "x"), protowire.AppendFixed32(protowire.AppendTag(nil, 77, protowire.Fixed32Type), 1), protowire.AppendFixed64(protowire.AppendTag(nil, 78, protowire.Fixed64Type), 1)),
@@ -104,17 +109,14 @@ func TestOddRPCs(t *testing.T) {
 		"length of several bytes": bytesField(99, strings.Repeat("x", 20_000)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			ps, h := newPubSub(t, pubsub.WithGossipSubParams(slowBeat()))
-			_, sub := subscribe(t, ps, "news")
-			x := newStranger(t, h, pubsub.GossipSubID_v12)
-			x.subscribe("news")
 			if err := x.say(rpc); err != nil {
 				t.Fatal(err)
 			}
-			if err := x.say(publishing(x.sign("news", "marker", 1))); err != nil {
+			n++
+			if err := x.say(publishing(x.sign("news", name, n))); err != nil {
 				t.Fatal(err)
 			}
-			if m := next(t, sub); string(m.Data) != "marker" {
+			if m := next(t, sub); string(m.Data) != name {
 				t.Errorf("got %q", m.Data)
 			}
 			s := ps.Stats()

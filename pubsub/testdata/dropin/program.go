@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand"
 	"net"
 	"regexp"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/discovery/backoff"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pubsub_pb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -283,4 +285,154 @@ func Use(ctx context.Context, ps *pubsub.PubSub, self peer.ID, key crypto.PrivKe
 	}
 	fmt.Println(ps.GetTopics(), sub.Topic())
 	return nil
+}
+
+// Room is a chat room, as the examples of libp2p have it.
+type Room struct {
+	Messages chan string
+
+	ctx   context.Context
+	ps    *pubsub.PubSub
+	topic *pubsub.Topic
+	sub   *pubsub.Subscription
+	self  peer.ID
+}
+
+// Enter enters a chat room.
+func Enter(ctx context.Context, h host.Host, name string) (*Room, error) {
+	ps, err := pubsub.NewGossipSub(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	topic, err := ps.Join("chat-room:" + name)
+	if err != nil {
+		return nil, err
+	}
+	sub, err := topic.Subscribe()
+	if err != nil {
+		return nil, err
+	}
+	r := &Room{ctx: ctx, ps: ps, topic: topic, sub: sub, self: h.ID(), Messages: make(chan string, 128)}
+	go r.read()
+	return r, nil
+}
+
+func (r *Room) read() {
+	for {
+		msg, err := r.sub.Next(r.ctx)
+		if err != nil {
+			close(r.Messages)
+			return
+		}
+		if msg.ReceivedFrom == r.self || msg.Local {
+			continue
+		}
+		r.Messages <- string(msg.Data)
+	}
+}
+
+// Say publishes a line.
+func (r *Room) Say(line string) error { return r.topic.Publish(r.ctx, []byte(line)) }
+
+// People lists who else is there.
+func (r *Room) People() []peer.ID { return r.ps.ListPeers(r.topic.String()) }
+
+// counts is what clients of Ethereum and Filecoin count of RPCs and events.
+type counts map[string]int
+
+func (c counts) rpc(rpc *pubsub.RPC) {
+	c["from "+rpc.From().String()]++
+	c["subscriptions"] += len(rpc.Subscriptions)
+	c["messages"] += len(rpc.Publish)
+	for _, s := range rpc.GetSubscriptions() {
+		if s.GetSubscribe() {
+			c[s.GetTopicid()]++
+		}
+	}
+	if ctl := rpc.Control; ctl != nil {
+		c["graft"] += len(ctl.Graft)
+		c["prune"] += len(ctl.Prune)
+		for _, p := range ctl.Prune {
+			c["peers"] += len(p.GetPeers())
+			if p.GetBackoff() > 60 && p.TopicID != nil {
+				c[*p.TopicID]++
+			}
+		}
+		for _, w := range ctl.Iwant {
+			c["iwant"] += len(w.MessageIDs)
+		}
+		for _, h := range ctl.Ihave {
+			c["ihave"] += len(h.MessageIDs)
+		}
+		for _, d := range ctl.Idontwant {
+			c["idontwant"] += len(d.GetMessageIDs())
+		}
+	}
+}
+
+func (c counts) Trace(evt *pubsub_pb.TraceEvent) {
+	switch evt.GetType() {
+	case pubsub_pb.TraceEvent_PUBLISH_MESSAGE:
+		c[evt.GetPublishMessage().GetTopic()]++
+	case pubsub_pb.TraceEvent_REJECT_MESSAGE:
+		switch evt.GetRejectMessage().GetReason() {
+		case pubsub.RejectValidationIgnored, pubsub.RejectValidationThrottled, pubsub.RejectValidationQueueFull,
+			pubsub.RejectBlacklistedSource, pubsub.RejectSelfOrigin:
+		default:
+			c[peer.ID(evt.GetRejectMessage().GetReceivedFrom()).String()]++
+		}
+	case pubsub_pb.TraceEvent_DUPLICATE_MESSAGE, pubsub_pb.TraceEvent_JOIN, pubsub_pb.TraceEvent_LEAVE, pubsub_pb.TraceEvent_PRUNE:
+		c[evt.GetType().String()] += int(evt.GetTimestamp() % 2)
+	case pubsub_pb.TraceEvent_RECV_RPC:
+		c["received"] += len(evt.GetRecvRPC().GetMeta().GetMessages())
+	case pubsub_pb.TraceEvent_SEND_RPC, pubsub_pb.TraceEvent_DROP_RPC:
+		c["topics"] += len(evt.GetSendRPC().GetMeta().GetSubscription())
+	}
+}
+
+// Consensus makes a router as clients of Ethereum have it, and subscribes.
+func Consensus(ctx context.Context, h host.Host, disc discovery.Discovery, digest [4]byte) (*pubsub.Subscription, error) {
+	gater := pubsub.NewPeerGaterParams(.33, pubsub.ScoreParameterDecay(2*time.Minute), pubsub.ScoreParameterDecay(10*time.Minute)).
+		WithTopicDeliveryWeights(map[string]float64{"blocks": 10, "messages": 1})
+	connector := pubsub.WithDiscoverConnector(func(h host.Host) (*backoff.BackoffConnector, error) {
+		wait := backoff.NewExponentialBackoff(time.Minute, time.Hour, backoff.FullJitter, time.Second, 5.0, 0, rand.NewSource(1))
+		return backoff.NewBackoffConnector(h, 100, 2*time.Minute, wait)
+	})
+	c := counts{}
+	ps, err := pubsub.NewGossipSub(ctx, h,
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
+		pubsub.WithMessageIdFn(func(pmsg *pubsub_pb.Message) string { return hashID(pmsg) }),
+		pubsub.WithPeerGater(gater), pubsub.WithDiscovery(disc, connector), pubsub.WithEventTracer(c),
+		pubsub.WithPeerScoreInspect(func(m map[peer.ID]*pubsub.PeerScoreSnapshot) {
+			for p, s := range m {
+				c[p.String()] += int(s.AppSpecificScore + s.BehaviourPenalty + s.IPColocationFactor)
+				for topic, t := range s.Topics {
+					c[topic] += int(t.FirstMessageDeliveries+t.MeshMessageDeliveries+t.InvalidMessageDeliveries) + int(t.TimeInMesh/time.Second)
+				}
+			}
+		}, time.Minute),
+		pubsub.WithPeerScore(scoreParams()),
+		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, rpc *pubsub.RPC) error { c.rpc(rpc); return nil }),
+	)
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("/eth2/%x/beacon_block/ssz_snappy", digest)
+	validator := func(topic string) (string, pubsub.ValidatorEx) {
+		return topic, func(ctx context.Context, pid peer.ID, msg *pubsub.Message) (res pubsub.ValidationResult) {
+			if msg.Topic == nil || *msg.Topic != topic {
+				return pubsub.ValidationReject
+			}
+			return pubsub.ValidationAccept
+		}
+	}
+	if err := ps.RegisterTopicValidator(validator(name)); err != nil {
+		return nil, err
+	}
+	return ps.Subscribe(name)
+}
+
+// Random makes a randomsub router.
+func Random(ctx context.Context, h host.Host) (*pubsub.PubSub, error) {
+	return pubsub.NewRandomSub(ctx, h, 100, pubsub.WithSeenMessagesStrategy(pubsub.TimeCacheStrategy))
 }
