@@ -5,7 +5,10 @@ interop-pubsub: ## pubsub: our routers against go, js, rust and py peers, and a 
 		INTEROP_BIN=$(INTEROP_BIN) MUSTER_BIN=$(INTEROP_BIN)/muster go test -count=1 -parallel 2 -timeout 30m -v . >$$out 2>&1; \
 		status=$$?; grep -E '^ *--- |^ok|^FAIL|_test.go' $$out; exit $$status
 
-.PHONY: interop-pubsub
+sim-pubsub: ## pubsub: 1,000 routers in virtual time under the race detector too (go test runs them without, and 100 with it)
+	PUBSUB_SIM=1 go test -race -count=1 -timeout 20m -run TestSim -v ./pubsub
+
+.PHONY: interop-pubsub sim-pubsub
 
 .PHONY: bench-pubsub bench-pubsub-wan
 

@@ -63,6 +63,9 @@ type meshPeer struct {
 	topics     map[string]*meshTopic
 	topicBytes int
 
+	scored    uint64  // the last heartbeat in which it was scored
+	scoreThen float64 // and what it was
+
 	// Counters of the current heartbeat.
 	quickGrafts int
 	ihaveRPCs   int
@@ -159,6 +162,7 @@ type mesh struct {
 	backoffs *backoffs
 	direct   map[peer.ID]struct{}
 	tick     uint64
+	beating  bool // in a heartbeat, in which each peer is scored once: a score takes all topics
 
 	// requested holds the ids asked for in this heartbeat and requestedBefore
 	// those of the last, so that one message is not pulled from many.
@@ -243,10 +247,15 @@ func (m *mesh) peer(id peer.ID) *meshPeer {
 }
 
 func (m *mesh) score(now time.Time, p *meshPeer) float64 {
-	if !m.c.scoring {
+	switch {
+	case !m.c.scoring:
 		return 0
+	case !m.beating:
+		return m.c.score(now, p.id)
+	case p.scored != m.tick:
+		p.scored, p.scoreThen = m.tick, m.c.score(now, p.id)
 	}
-	return m.c.score(now, p.id)
+	return p.scoreThen
 }
 
 // opened records that our outbound stream to id is there, and what its

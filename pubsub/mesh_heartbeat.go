@@ -25,6 +25,8 @@ func (m *mesh) heartbeat(now time.Time) {
 	if m.c.flood {
 		return
 	}
+	m.beating = true
+	defer func() { m.beating = false }()
 	m.connectDirect()
 	for _, name := range slices.Sorted(maps.Keys(m.topics)) {
 		t := m.topics[name]

@@ -472,6 +472,41 @@ func TestIHaveLimits(t *testing.T) {
 	}
 }
 
+// However many topics there are, a heartbeat scores each peer once: a score
+// is a sum over all topics.
+func TestHeartbeatScoresOnce(t *testing.T) {
+	mt := newMeshTest(t, nil)
+	calls := map[peer.ID]int{}
+	score := mt.c.score
+	mt.c.score = func(now time.Time, p peer.ID) float64 {
+		calls[p]++
+		return score(now, p)
+	}
+	mt.cacheIDs = []string{"gossip"}
+	for _, p := range mt.add(30, all12, false) {
+		for i := range 20 {
+			mt.subscribe(mt.now, p, fmt.Append(nil, "topic ", i))
+		}
+	}
+	for i := range 20 {
+		mt.join(mt.now, fmt.Sprint("topic ", i))
+	}
+	clear(calls)
+	mt.beat()
+	if len(calls) == 0 {
+		t.Error("nobody was scored")
+	}
+	for p, n := range calls {
+		if n != 1 {
+			t.Errorf("%s was scored %d times", p, n)
+		}
+	}
+	mt.scores["x"] = -1 // and not remembered beyond it
+	if got := mt.score(mt.now, mt.peer("x")); got != -1 {
+		t.Errorf("a score of %v after the heartbeat, want -1", got)
+	}
+}
+
 // A message that was asked for is not asked for from others at once.
 func TestIHaveAsksOnce(t *testing.T) {
 	mt := newMeshTest(t, nil)
