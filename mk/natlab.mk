@@ -12,3 +12,8 @@ natlab-mesh: ## a gossipsub mesh of four programs behind four kernel NATs, over 
 	natlab/mesh.sh
 
 .PHONY: natlab natlab-link natlab-others natlab-mesh
+
+natlab-doctor: ## 'muster netcheck' and 'doctor' behind each kind of kernel NAT: what they say beside what is there (needs root)
+	natlab/doctor.sh
+
+.PHONY: natlab-doctor

@@ -6,8 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -17,14 +15,6 @@ import (
 
 	"github.com/muster-p2p/muster/internal/bubble"
 )
-
-// stuck is a verb that does not end.
-func stuck(ctx context.Context, _ []string, _ io.Reader, stdout, _ io.Writer) int {
-	fmt.Fprintln(stdout, "up")
-	<-ctx.Done()
-	fmt.Fprintln(stdout, context.Cause(ctx))
-	select {}
-}
 
 // TestSecondSignalKills: whatever a verb waits for, who asks twice is obeyed.
 func TestSecondSignalKills(t *testing.T) {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"os"
 	"testing"
 
@@ -22,6 +25,14 @@ func (m cleared) Run() int {
 		_ = os.Unsetenv(v) // fails for no name of ours
 	}
 	return m.M.Run()
+}
+
+// stuck is a verb that does not end.
+func stuck(ctx context.Context, _ []string, _ io.Reader, stdout, _ io.Writer) int {
+	fmt.Fprintln(stdout, "up")
+	<-ctx.Done()
+	fmt.Fprintln(stdout, context.Cause(ctx))
+	select {}
 }
 
 // TestScripts runs the command as a user does: testdata/script holds one
