@@ -110,9 +110,9 @@ func TestBehindProxies(t *testing.T) {
 		behindProxy(t, startProxy(t, "nginx", func(dir, addr string) *exec.Cmd {
 			var tmp strings.Builder
 			for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-				tmp.WriteString(kind + "_temp_path " + dir + "/" + kind + ";")
+				tmp.WriteString(kind + "_temp_path '" + dir + "/" + kind + "';")
 			}
-			conf := write(t, filepath.Join(dir, "nginx.conf"), "daemon off; master_process off; error_log stderr; pid "+dir+"/pid;\n"+
+			conf := write(t, filepath.Join(dir, "nginx.conf"), "daemon off; master_process off; error_log stderr; pid '"+dir+"/pid';\n"+
 				"events {} http { access_log off; "+tmp.String()+" server { listen "+addr+" reuseport;\n"+config("nginx")+"} }\n")
 			return exec.Command("nginx", "-p", dir, "-e", "stderr", "-c", conf)
 		})+"/rdv/")

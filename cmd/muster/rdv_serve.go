@@ -129,10 +129,10 @@ func (o *serveOptions) run(ctx context.Context, e *env) error {
 	go func() { failed <- srv.Serve(ln) }()
 
 	url := serveURL(ln.Addr())
+	out.listening(url, o.server.Access == nil) // before anybody who waits for the URL can have an event
 	if _, err := fmt.Fprintln(e.stdout, url); err != nil {
 		return err
 	}
-	out.listening(url, o.server.Access == nil)
 	select {
 	case err := <-failed:
 		return fail(exitLocal, err, "")

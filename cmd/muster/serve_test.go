@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -433,8 +434,8 @@ func TestServeKeyModes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(dir, key string) error{
-		"readable by group":  func(_, key string) error { return os.WriteFile(key, b, 0o640) },
-		"readable by others": func(_, key string) error { return os.WriteFile(key, b, 0o604) },
+		"readable by group":  func(_, key string) error { return errors.Join(os.WriteFile(key, b, 0o600), os.Chmod(key, 0o640)) }, // whatever the umask
+		"readable by others": func(_, key string) error { return errors.Join(os.WriteFile(key, b, 0o600), os.Chmod(key, 0o604)) },
 		"symbolic link":      func(_, key string) error { return os.Symlink(good, key) },
 		"directory":          func(_, key string) error { return os.Mkdir(key, 0o700) },
 		"damaged":            func(_, key string) error { return os.WriteFile(key, b[1:], 0o600) },

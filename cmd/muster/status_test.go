@@ -155,6 +155,7 @@ func TestManPages(t *testing.T) {
 		return
 	}
 	cmd := exec.CommandContext(t.Context(), "man", "--warnings=mac,syntax", "-E", "UTF-8", "-l", "-Tutf8", "-Z", filepath.Join(dir, "muster-rdv-serve.1"))
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // man warns of a locale that is not there
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	if err := cmd.Run(); err == nil && errs.String() != "" {
