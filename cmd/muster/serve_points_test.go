@@ -108,8 +108,8 @@ func TestCallOverOneDatabase(t *testing.T) {
 
 	key, id := newKeyFile(t)
 	l := startJSON(t, strings.NewReader("hello"), "listen", "--ns", "lab", "--name", "pipe", "--key", key, "--point", a.addr)
-	for range 2 {
-		l.want("registered")
+	for range 3 { // under two names, and by calls
+		l.want("registered", "reachable")
 	}
 	call := startJSON(t, strings.NewReader(""), "call", id, "--relay", "--point", b.addr)
 	call.wait(exitOK)
@@ -132,13 +132,15 @@ func TestCallOverOneDatabase(t *testing.T) {
 // them from one quota, and is revoked at all of them.
 func TestTokensOverOneDatabase(t *testing.T) {
 	store := newDatabase(t)
-	a, b := startProcess(t, "--store", store), startProcess(t, "--store", store)
-	if code, _, errs := musterRun(t.Context(), "token", "issue", "--data-dir", a.dir); code != exitUsage || !strings.Contains(errs, "--store") {
-		t.Errorf("in a directory that nobody reads: exit %d, %s", code, errs)
-	}
+	// Before the points are there: one that runs hears of a token a moment
+	// later, and who is refused comes back after half a minute.
 	var issued struct{ ID, Token string }
 	if err := json.Unmarshal([]byte(want(t, exitOK, "token", "issue", "--store", store, "--quota", "1M", "--json")), &issued); err != nil {
 		t.Fatal(err)
+	}
+	a, b := startProcess(t, "--store", store), startProcess(t, "--store", store)
+	if code, _, errs := musterRun(t.Context(), "token", "issue", "--data-dir", a.dir); code != exitUsage || !strings.Contains(errs, "--store") {
+		t.Errorf("in a directory that nobody reads: exit %d, %s", code, errs)
 	}
 	tokenFile := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(tokenFile, []byte(issued.Token), 0o600); err != nil {

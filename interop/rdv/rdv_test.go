@@ -25,8 +25,9 @@ const (
 	// payload is what is sent each way: more than all buffers on the way.
 	payload = 8 << 20
 
-	// attempt bounds one combination; one takes a second or two.
-	attempt = 30 * time.Second
+	// attempt bounds one combination; one takes a second or two, on a busy
+	// machine ten times that.
+	attempt = 2 * time.Minute
 )
 
 // programs are the two binaries, by whose they are.

@@ -14,22 +14,28 @@
 # "$MUSTER_TEST_PG_CTL stop|start" (a script in that directory).
 set -eu
 
-find_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
+# The newest with a server: the client's package has such a directory too.
+find_bin() { ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1 | sed 's,/initdb$,,'; }
 
 bin=$(find_bin)
 if [ -z "$bin" ]; then
 	echo "with-postgres: installing the package postgresql" >&2
 	sudo=
 	[ "$(id -u)" -eq 0 ] || sudo=sudo
-	$sudo apt-get update -qq >&2
+	# Another apt-get may hold the lock, a mirror may be away: the lists that
+	# are there may do.
+	apt="apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+	$sudo $apt update >&2 || echo "with-postgres: apt-get update failed, going on" >&2
 	# No cluster of the distribution's: ours is the only server we start.
 	$sudo mkdir -p /etc/postgresql-common/createcluster.d
 	echo "create_main_cluster = false" | $sudo tee /etc/postgresql-common/createcluster.d/muster.conf >/dev/null
-	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends postgresql >&2
+	$sudo env DEBIAN_FRONTEND=noninteractive $apt install -y --no-install-recommends postgresql >&2
 	bin=$(find_bin)
 fi
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/muster-pg.XXXXXX")
+# Not in TMPDIR: a socket's path has at most 107 bytes, and the user "postgres"
+# must be able to come here.
+dir=$(mktemp -d /tmp/muster-pg.XXXXXX)
 chmod 755 "$dir"
 as=
 if [ "$(id -u)" -eq 0 ]; then
@@ -43,7 +49,7 @@ cat >"$dir/ctl" <<CTL
 set -eu
 cd "$dir"
 case "\$1" in
-start) exec $as "$bin/pg_ctl" -s -w -t 30 -D "$dir/data" -l "$dir/log" -o "-k $dir -c listen_addresses= -c max_connections=200 -c fsync=${PG_FSYNC:-off}" start ;;
+start) exec $as "$bin/pg_ctl" -s -w -t 300 -D "$dir/data" -l "$dir/log" -o "-k $dir -c listen_addresses= -c max_connections=200 -c fsync=${PG_FSYNC:-off}" start ;;
 stop) exec $as "$bin/pg_ctl" -s -w -m immediate -D "$dir/data" stop ;;
 esac
 CTL
