@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"net/http/httptest"
@@ -56,14 +57,16 @@ func accepting(t *testing.T, e *Endpoint, m Meeting) <-chan *Conn {
 func TestAcceptAsksAgain(t *testing.T) {
 	t.Parallel()
 	e, m := meetingAt(t, 2, "late-for-dinner")
-	e[1].wait = 50 * time.Millisecond
+	e[1].wait = 2 * time.Second // a busy machine takes a while to get to the server
 	accepted := accepting(t, e[1], m)
 	select {
 	case <-accepted:
 		t.Fatal("nobody came")
-	case <-time.After(8 * e[1].wait):
+	case <-time.After(2*e[1].wait + e[1].wait/2):
 	}
-	c, err := e[0].Dial(t.Context(), e[1].id, m)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // where Accept has ended, Dial does not
+	defer cancel()
+	c, err := e[0].Dial(ctx, e[1].id, m)
 	if err != nil {
 		t.Fatal(err)
 	}
