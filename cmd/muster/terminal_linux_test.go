@@ -36,6 +36,7 @@ func server(t *testing.T, args ...string) string {
 // TestTerminalTransfer: what a person sees of a transfer: a question, a line that
 // is drawn anew and fits, and in the end what has happened and nothing else.
 func TestTerminalTransfer(t *testing.T) {
+	t.Parallel()
 	url := server(t)
 	for _, tt := range []struct {
 		name    string
@@ -50,6 +51,7 @@ func TestTerminalTransfer(t *testing.T) {
 		{"dumb", 80, []string{"TERM=dumb"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			out := t.TempDir()
 			sender, code := offered(t, 32<<20, tt.columns, tt.env, "--server", url)
 			receiver := newTerminal(t, tt.columns, tt.env, "recv", code, "--out", out)
@@ -84,8 +86,9 @@ func TestTerminalTransfer(t *testing.T) {
 // what has come where it is: the next try goes on from there. A window that
 // becomes narrow in between gets lines that fit.
 func TestTerminalInterrupt(t *testing.T) {
+	t.Parallel()
 	url, out := server(t, "--pair-rate", "4M"), t.TempDir()
-	sender, code := offered(t, 12<<20, 100, nil, "--server", url, "--relay")
+	sender, code := offered(t, 24<<20, 100, nil, "--server", url, "--relay")
 	receiver := newTerminal(t, 100, nil, "recv", code, "--out", out, "--yes", "--relay")
 	before := receiver.settings()
 	receiver.waitFor(`\] +[1-9]\d?%`)
