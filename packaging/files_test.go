@@ -67,12 +67,17 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// What the compose file mounts is there.
+// What the compose file mounts is there, and no volume is taken for a drive of
+// Windows, as one of a single letter is.
 func TestCompose(t *testing.T) {
-	for _, m := range regexp.MustCompile(`"(\.[^":]*):/`).FindAllStringSubmatch(read(t, "compose/compose.yaml"), -1) {
+	file := read(t, "compose/compose.yaml")
+	for _, m := range regexp.MustCompile(`"(\.[^":]*):/`).FindAllStringSubmatch(file, -1) {
 		if _, err := os.Stat("compose/" + m[1]); err != nil {
 			t.Error(err)
 		}
+	}
+	if m := regexp.MustCompile(`"[A-Za-z]:/[^"]*"`).FindString(file); m != "" {
+		t.Errorf("the volume of %s is a drive", m)
 	}
 }
 

@@ -81,6 +81,11 @@ func stateDir() (string, error) {
 	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
 		return dir, nil
 	}
+	return userStateDir()
+}
+
+// userStateDir is stateDir of who is not run by a service manager.
+func userStateDir() (string, error) {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "muster"), nil
 	}

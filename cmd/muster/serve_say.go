@@ -157,9 +157,10 @@ func tryOut(d *daemon, addr string) []string {
 	}
 }
 
-// dataDirFlag is --data-dir where the command would look elsewhere.
+// dataDirFlag is --data-dir where the command would look elsewhere: in a shell
+// there is no $STATE_DIRECTORY, which a service manager gives the daemon alone.
 func dataDirFlag(d *daemon) string {
-	if dir, err := stateDir(); err == nil && dir == d.plan.dataDir {
+	if dir, err := userStateDir(); err == nil && dir == d.plan.dataDir {
 		return ""
 	}
 	return "--data-dir " + d.plan.dataDir + " "

@@ -794,3 +794,21 @@ func TestServeSecondSignalCuts(t *testing.T) {
 		t.Error("the pair goes on")
 	}
 }
+
+// TestDataDirFlag: the hint of a daemon that systemd runs names its directory:
+// who types it has no $STATE_DIRECTORY.
+func TestDataDirFlag(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", home)
+	for state, want := range map[string]string{"": "", "/var/lib/muster": "--data-dir /var/lib/muster "} {
+		t.Setenv("STATE_DIRECTORY", state)
+		dir, err := stateDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &daemon{plan: &servePlan{configuration: &configuration{serveConfig: serveConfig{dataDir: dir}}}}
+		if got := dataDirFlag(d); got != want {
+			t.Errorf("%q: %q, want %q", state, got, want)
+		}
+	}
+}

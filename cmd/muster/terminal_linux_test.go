@@ -135,7 +135,7 @@ func TestTerminalQuestion(t *testing.T) {
 }
 
 // TestTerminalQR: a code that fits, in colours if there may be any, and a word
-// where it does not fit. 'make e2e-qr' reads it as a camera does.
+// where it does not fit. TestQRIsRead reads it as a camera does.
 func TestTerminalQR(t *testing.T) {
 	url := server(t)
 	for _, tt := range []struct {

@@ -9,6 +9,7 @@ if [ -e postgres-password ]; then
 else
 	head -c 24 /dev/urandom | od -An -vtx1 | tr -d ' \n' > postgres-password
 fi
+rm -f store-url # of the last time: it cannot be written
 printf 'postgres://muster:%s@postgres/muster?sslmode=disable\n' "$(cat postgres-password)" > store-url
 # The containers' users are others than yours: a secret's file is mounted as it is.
 chmod 0444 postgres-password store-url
