@@ -14,7 +14,8 @@ canvas() {
 	if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
 		npm ci --ignore-scripts || return 1
 	fi
-	# better-sqlite3 is C++: built here, not downloaded.
+	# better-sqlite3 is C++: built here, not downloaded. Debian has its headers in /usr.
+	[ ! -e /usr/include/node/node.h ] || NODEDIR=${NODEDIR:-/usr}
 	if [ ! -e node_modules/better-sqlite3/build/Release/better_sqlite3.node ]; then
 		gyp=$(npm root -g)/npm/node_modules/node-gyp/bin/node-gyp.js
 		(cd node_modules/better-sqlite3 && nice -n 15 node "$gyp" rebuild --release ${NODEDIR:+--nodedir="$NODEDIR"}) || return 1
