@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -390,11 +391,17 @@ func testExpiredAcrossRestart(t *testing.T, m Maker) {
 	notLonger(t, got, long)
 }
 
+// seedVar is the variable of the environment that a walk is taken again by.
+const seedVar = "MUSTER_TEST_SEED"
+
 // testModel runs random changes against a map, with restarts.
 func testModel(t *testing.T, m Maker) {
 	place := m.Place(t)
 	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	if again, err := strconv.ParseUint(os.Getenv(seedVar), 10, 64); err == nil {
+		seed = again
+	}
+	t.Logf("seed %d; for the same walk set %s", seed, seedVar)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	model := map[rendezvous.Key]rendezvous.Change{}
 	o := open(t, place(), rendezvous.Meta{})
